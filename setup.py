@@ -1,0 +1,36 @@
+"The package as `settings.ini` describes it: name, version and requirements are written there alone"
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import find_packages, setup
+
+ini = ConfigParser(delimiters='=')
+ini.read('settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+
+stages = {'1': 'Planning', '2': 'Pre-Alpha', '3': 'Alpha', '4': 'Beta', '5': 'Production/Stable'}
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    url=cfg['git_url'],
+    project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    license=cfg['license'],
+    keywords=cfg['keywords'].split(),
+    classifiers=[
+        f"Development Status :: {cfg['status']} - {stages[cfg['status']]}",
+        f"Intended Audience :: {cfg['audience']}",
+        f"Natural Language :: {cfg['language']}",
+        'Programming Language :: Python :: 3',
+    ],
+    packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
+    python_requires='>=' + cfg['min_python'],
+    install_requires=cfg['requirements'].split(),
+    extras_require={'dev': cfg['dev_requirements'].split()},
+    entry_points={'console_scripts': cfg['console_scripts'].split(),
+                  'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+)
