@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback', 'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #5c213236
+# %% ../nbs/api/41_callback.ipynb #82080b44
+import warnings
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
@@ -19,7 +20,7 @@ from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #4a7a3015
+# %% ../nbs/api/41_callback.ipynb #3bb8ef88
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -45,7 +46,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #edaa2710
+# %% ../nbs/api/41_callback.ipynb #f5e784fb
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -81,7 +82,7 @@ class PairCallback(Callback):
         "Let go of the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = None
 
-# %% ../nbs/api/41_callback.ipynb #0e2212b1
+# %% ../nbs/api/41_callback.ipynb #ee894916
 class PrototypeCallback(Callback):
     "Alternates: after each network step, `n_steps` Adam steps on the prototypes alone (Table 7)"
     order = 10
@@ -90,19 +91,25 @@ class PrototypeCallback(Callback):
         mixture_var:float=VAR, # Σ of eq. (6)
         n_projections:int=N_PROJECTIONS, # directions, drawn anew each step
         floor:float=0., # added to every α of eq. (7); the released code has 0.01
-        start:int=0, # iterations before prototypes are placed on descriptors; 0 leaves them where they are
-        warmup:int=0, # iterations over which the cluster weight rises, from `start` on
+        about:str='mean', # what σ of eq. (7) is measured from; the released code has 'prototype'
+        start:float=0, # iterations before prototypes are placed on descriptors, a share of the fit if below 1; 0 leaves them where they are
+        warmup:float=0, # iterations over which the cluster weight rises from then on, a share of the fit if below 1
         memory:int=1, # iterations whose descriptors are used
         final_lr:float=1., # share of the prototypes' learning rate left at the end of the fit, exponential
     ):
-        self.n_steps,self.mixture_var,self.n_projections,self.floor = n_steps,mixture_var,n_projections,floor
+        self.n_steps,self.mixture_var,self.n_projections,self.floor,self.about = n_steps,mixture_var,n_projections,floor,about
         self.start,self.warmup,self.memory,self.final_lr = start,warmup,memory,final_lr
         self.fresh,self.kept = [],[]
 
     def before_fit(self):
-        "Remember the full cluster weight, so that warm-up and interrupted fits cannot lose it"
+        "When prototypes start in this fit; the full cluster weight is remembered, so that interrupted fits cannot lose it"
         if not hasattr(self, 'w_cluster'): self.w_cluster = self.learn.loss_func.w_cluster
         self.fresh = []
+        opt,total = self.learn.opt,self.n_epoch*len(self.dls.train)
+        def iterations(x): return round(x*total) if 0<x<1 else int(x)
+        self.begin,self.rise = iterations(self.start)+(opt.iteration if 0<self.start<1 else 0),iterations(self.warmup)
+        if not opt.placed and self.start and self.begin>opt.iteration+total:
+            warnings.warn(f'prototypes rest until iteration {self.begin}, and this fit ends at {opt.iteration+total}: no types will be learned. Fit longer, or lower `start` (below 1 it is a share of the fit)')
 
     def before_batch(self):
         "Weight of the cluster loss for this iteration"
@@ -112,7 +119,7 @@ class PrototypeCallback(Callback):
         "Share of the cluster weight at this iteration"
         opt = self.learn.opt
         if self.start and not opt.placed: return 0.
-        return min(1., (opt.iteration-self.start+1)/self.warmup) if self.warmup else 1.
+        return min(1., (opt.iteration-self.begin+1)/self.rise) if self.rise else 1.
 
     def after_pred(self):
         "Take the descriptors of real keypoints, once, without gradient"
@@ -134,7 +141,7 @@ class PrototypeCallback(Callback):
         "Place the prototypes on the descriptors once it is time; with `start=0` they stay where they are and may always move"
         opt,P = self.learn.opt,self.model.prototypes
         if not self.start or opt.placed: return True
-        if opt.iteration<self.start or len(descriptors)<len(P): return False
+        if opt.iteration<self.begin or len(descriptors)<len(P): return False
         with torch.no_grad(): P.copy_(prototypes_from(descriptors, len(P)))
         opt.placed = True
         return True
@@ -148,7 +155,7 @@ class PrototypeCallback(Callback):
         with torch.autocast(descriptors.device.type, enabled=False):
             for _ in range(self.n_steps):
                 opt.zero_grad()
-                self.wasserstein = prototype_loss(P, descriptors, self.mixture_var, self.n_projections, self.floor)
+                self.wasserstein = prototype_loss(P, descriptors, self.mixture_var, self.n_projections, self.floor, self.about)
                 self.wasserstein.backward(inputs=[P]) # nothing else gets a gradient
                 opt.step()
                 with torch.no_grad(): P.copy_(F.normalize(P, dim=1))
@@ -159,7 +166,7 @@ class PrototypeCallback(Callback):
         "Leave the loss as it was found"
         if hasattr(self, 'w_cluster'): self.learn.loss_func.w_cluster = self.w_cluster
 
-# %% ../nbs/api/41_callback.ipynb #b893ea56
+# %% ../nbs/api/41_callback.ipynb #c6b2c1d4
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

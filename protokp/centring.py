@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLEAR', 'TRIM', 'painted', 'aligned', 'type_paint', 'extent_of', 'centre_each']
 
-# %% ../nbs/api/22_centring.ipynb #973e3097
+# %% ../nbs/api/22_centring.ipynb #9fdef9d2
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -13,7 +13,7 @@ from torch import Tensor
 from .core import Keypoints, pixel_grid
 from .model import ProtoKP
 
-# %% ../nbs/api/22_centring.ipynb #680c20ea
+# %% ../nbs/api/22_centring.ipynb #59f06b84
 @torch.no_grad()
 def painted(
     model:ProtoKP, # trained
@@ -29,7 +29,7 @@ def painted(
     others = model.decode(repeat(kp.xy), without, repeat(kp.descriptor), size)[0]
     return (repeat(image)-others).abs().mean(1).view(B,K,*size)*kp.real[...,None,None]
 
-# %% ../nbs/api/22_centring.ipynb #33d5a976
+# %% ../nbs/api/22_centring.ipynb #def5369c
 def aligned(
     maps:Tensor, # (N,H,W) one map a keypoint
     xy:Tensor, # (N,2) pixels, its keypoint
@@ -60,7 +60,7 @@ def type_paint(
         paint.index_add_(0, kind, shifted); seen.index_add_(0, kind, inside); count.index_add_(0, kind, torch.ones_like(kind, dtype=torch.float32))
     return paint/seen.clamp(min=1), seen>0, count
 
-# %% ../nbs/api/22_centring.ipynb #15ee20a1
+# %% ../nbs/api/22_centring.ipynb #5ed11d9e
 CLEAR = 0.25 # of the maximum (above the median): what counts as painted
 TRIM = 0.02 # share of the painted mass left out on each side of the box
 
@@ -91,7 +91,7 @@ def extent_of(
     empty = top.flatten()<=0
     return offset.masked_fill(empty[:,None], 0), (box-offset.repeat(1,2)).masked_fill(empty[:,None], 0)
 
-# %% ../nbs/api/22_centring.ipynb #4e47aebd
+# %% ../nbs/api/22_centring.ipynb #f7c7bab8
 @patch
 @torch.no_grad()
 def centre_types(self:ProtoKP,
@@ -106,7 +106,7 @@ def centre_types(self:ProtoKP,
     self.train(was)
     return self.type_offset
 
-# %% ../nbs/api/22_centring.ipynb #c1412a5b
+# %% ../nbs/api/22_centring.ipynb #b21cd557
 @torch.no_grad()
 def centre_each(
     model:ProtoKP, # trained

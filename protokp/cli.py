@@ -6,7 +6,7 @@
 __all__ = ['DIGIT', 'CANVAS', 'N_DIGITS', 'APART', 'DIGITS', 'PER_EPOCH', 'BATCH', 'EPOCHS', 'N_JUDGED', 'digit_scenes',
            'digits_learner', 'find_all', 'judge_digits', 'figures_table', 'demo_figure', 'protokp_demo']
 
-# %% ../nbs/api/70_cli.ipynb #8b028b42
+# %% ../nbs/api/70_cli.ipynb #e8763fe2
 import json
 import time
 from pathlib import Path
@@ -18,14 +18,14 @@ from fastcore.script import call_parse
 from torch import Tensor
 from .core import Keypoints, cat_keypoints
 from .data import scene_dataloaders
-from .learner import KeypointLearner, keypoint_learner
+from .learner import RECIPE, KeypointLearner, keypoint_learner
 from .metrics import Judge, keypoint_metrics
 from .model import ProtoKP
 from .scenes import Scenes, sklearn_digits
 from .show import show_keypoints, show_prototypes
 from .warp import WARPS
 
-# %% ../nbs/api/70_cli.ipynb #473bf185
+# %% ../nbs/api/70_cli.ipynb #acc70b9c
 DIGIT,CANVAS,N_DIGITS,APART = 12,(28,28),4,9 # side of a digit, size of a scene, digits in it, least distance of two corners; pixels
 
 def digit_scenes(
@@ -35,10 +35,8 @@ def digit_scenes(
     "Recipe of the demo's scenes"
     return Scenes(sklearn_digits(DIGIT, train), N_DIGITS, CANVAS, APART, seed)
 
-# %% ../nbs/api/70_cli.ipynb #1b3e9504
-DIGITS = dict(n_keypoints=N_DIGITS, n_prototypes=10, kernel_size=11, width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
-              w_heatmap=.01, w_feature=1., w_cluster=.003, temperature=300., second=WARPS['mnist'], repaint=1, # losses and views
-              n_steps=5, lr_prototypes=.005, floor=.02, start=600, warmup=200, memory=4, lr=3e-3) # prototypes, rates
+# %% ../nbs/api/70_cli.ipynb #2a5ca47d
+DIGITS = dict(RECIPE, n_keypoints=N_DIGITS, n_prototypes=10, kernel_size=11, second=WARPS['mnist'], start=600, warmup=200)
 PER_EPOCH,BATCH,EPOCHS = 1600,16,11 # scenes an epoch, images a batch, epochs: 1 100 iterations
 
 def digits_learner(
@@ -52,7 +50,7 @@ def digits_learner(
     options = {**DIGITS, **kwargs}
     return keypoint_learner(dls, metrics=keypoint_metrics(options['n_prototypes']), **options)
 
-# %% ../nbs/api/70_cli.ipynb #b6585199
+# %% ../nbs/api/70_cli.ipynb #3c69e23f
 N_JUDGED = 256 # held-out scenes judged at the end: 1 024 digits
 
 def find_all(
@@ -74,7 +72,7 @@ def judge_digits(
     judge.accumulate(find_all(model, images.to(model.prototypes.device)).to('cpu'), objects)
     return judge.figures()
 
-# %% ../nbs/api/70_cli.ipynb #32884a3a
+# %% ../nbs/api/70_cli.ipynb #c8c09afc
 _LINES = dict(coverage='digits found by exactly one keypoint', localised_raw='localised, IoU > 0.5, keypoint as it is', localised='localised, IoU > 0.5, centred',
               many_to_one='right type, many-to-one', one_to_one='right type, one-to-one', nmi='mutual information of type and digit', spread='scatter about the type’s offset', live='live prototypes')
 
@@ -99,7 +97,7 @@ def demo_figure(
     bottom.suptitle('what each type paints, and how often it was used', fontsize=8)
     return fig
 
-# %% ../nbs/api/70_cli.ipynb #759f1f35
+# %% ../nbs/api/70_cli.ipynb #4e08d806
 @call_parse
 def protokp_demo(
     out:str='protokp_demo', # folder for the figure, the model and the figures as JSON

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TAU', 'nms', 'top_k', 'window', 'soft_argmax', 'sample_at']
 
-# %% ../nbs/api/10_keypoints.ipynb #f80ac0e7
+# %% ../nbs/api/10_keypoints.ipynb #a943d090
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .core import check_k, check_window
 
-# %% ../nbs/api/10_keypoints.ipynb #625a108b
+# %% ../nbs/api/10_keypoints.ipynb #3f3eb149
 def nms(
     score:Tensor, # (B,1,H,W) score map
     kernel_size:int, # side b of the window, odd, pixels
@@ -23,7 +23,7 @@ def nms(
     own = torch.arange(H*W, device=score.device).view(H,W)
     return torch.where(first==own, score, 0)
 
-# %% ../nbs/api/10_keypoints.ipynb #179ea494
+# %% ../nbs/api/10_keypoints.ipynb #44c8c5c6
 def top_k(
     score:Tensor, # (B,1,H,W) score map, usually after `nms`
     k:int, # keypoints an image
@@ -34,7 +34,7 @@ def top_k(
     W = score.shape[-1]
     return torch.stack([flat%W, flat.div(W, rounding_mode='floor')], -1)
 
-# %% ../nbs/api/10_keypoints.ipynb #4e723ab8
+# %% ../nbs/api/10_keypoints.ipynb #13c056b6
 TAU = 0.2 # temperature of the released implementation; the paper leaves it open
 
 def window(
@@ -50,7 +50,7 @@ def window(
     x,y = cells.unbind(-1)
     return cells, (x>=0) & (x<size[1]) & (y>=0) & (y<size[0])
 
-# %% ../nbs/api/10_keypoints.ipynb #ffea556c
+# %% ../nbs/api/10_keypoints.ipynb #0c70f339
 def soft_argmax(
     score:Tensor, # (B,1,H,W) score map
     peaks:Tensor, # (B,K,2) int64 pixels, from `top_k`
@@ -67,7 +67,7 @@ def soft_argmax(
     shift = (weight[...,None]*(cells-peaks[...,None,:])).sum(-2)
     return peaks + shift
 
-# %% ../nbs/api/10_keypoints.ipynb #b239628d
+# %% ../nbs/api/10_keypoints.ipynb #3462d322
 def sample_at(
     fmap:Tensor, # (B,C,H,W) any map
     xy:Tensor, # (B,K,2) pixels, x first

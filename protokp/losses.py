@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPERATURE', 'RECON', 'cluster_loss', 'equivariance_loss', 'KeypointLoss']
 
-# %% ../nbs/api/30_losses.ipynb #7cb9299c
+# %% ../nbs/api/30_losses.ipynb #848eb207
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +13,7 @@ from .mixture import check_widths
 from .model import Output
 from .warp import WarpPair, warp
 
-# %% ../nbs/api/30_losses.ipynb #5aaed09a
+# %% ../nbs/api/30_losses.ipynb #a5525017
 TEMPERATURE = 20. # of the released implementation
 
 def cluster_loss(
@@ -26,7 +26,7 @@ def cluster_loss(
     distance = torch.cdist(descriptors, prototypes.detach()).square()/descriptors.shape[1]
     return -(-temperature*distance).log_softmax(1).amax(1).mean()
 
-# %% ../nbs/api/30_losses.ipynb #25187f85
+# %% ../nbs/api/30_losses.ipynb #7b426ad7
 def equivariance_loss(
     first:Tensor, # (B,C,H,W) map of the first view
     second:Tensor, # (B,C,H,W) map of the second
@@ -37,7 +37,7 @@ def equivariance_loss(
     diff = (warp(first, pair.grid)-second).square()*seen
     return diff.sum()/(seen.sum()*first.shape[1]).clamp(min=1)
 
-# %% ../nbs/api/30_losses.ipynb #a86f9e97
+# %% ../nbs/api/30_losses.ipynb #a1a01537
 RECON = dict(mse=F.mse_loss) # named reconstruction losses: image, target -> scalar
 
 class KeypointLoss:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIVE_SHARE', 'random_prototypes', 'prototypes_from', 'prototype_loss', 'live_prototypes']
 
-# %% ../nbs/api/15_prototypes.ipynb #3c32b3f5
+# %% ../nbs/api/15_prototypes.ipynb #b9f27eeb
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
@@ -13,7 +13,7 @@ from torch import Tensor
 from .mixture import VAR, assign, check_widths, mixture_weights, sample_mixture
 from .wasserstein import N_PROJECTIONS, sliced_wasserstein
 
-# %% ../nbs/api/15_prototypes.ipynb #dcdb0444
+# %% ../nbs/api/15_prototypes.ipynb #562df8da
 def random_prototypes(
     n:int, # M, prototypes
     channels:int, # C
@@ -32,20 +32,21 @@ def prototypes_from(
     centres = KMeans(n, n_init=4, random_state=seed).fit(descriptors.detach().float().cpu().numpy()).cluster_centers_
     return F.normalize(torch.as_tensor(centres).to(descriptors), dim=1)
 
-# %% ../nbs/api/15_prototypes.ipynb #5a550334
+# %% ../nbs/api/15_prototypes.ipynb #8a060d67
 def prototype_loss(
     prototypes:Tensor, # (M,C) unit vectors; gradients flow to them
     descriptors:Tensor, # (N,C) unit vectors, taken without gradient
     var:float=VAR, # Σ of eq. (6)
     n_projections:int=N_PROJECTIONS, # random directions, drawn anew each call
     floor:float=0., # added to every α of eq. (7)
+    about:str='mean', # what σ is measured from: the subset's 'mean', or its 'prototype'
 )->Tensor: # scalar
     "Sliced Wasserstein distance between mixture and descriptors (Table 7, steps 1 to 3); raises `ValueError`"
-    weights = mixture_weights(descriptors, prototypes.detach(), floor)
+    weights = mixture_weights(descriptors, prototypes.detach(), floor, about)
     samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var), dim=1)
     return sliced_wasserstein(samples, descriptors, n_projections)
 
-# %% ../nbs/api/15_prototypes.ipynb #e0a86acd
+# %% ../nbs/api/15_prototypes.ipynb #548c847e
 LIVE_SHARE = 0.01 # of the descriptors, to count as live
 
 def live_prototypes(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['type_colour', 'to_picture', 'show_keypoints', 'show_strip', 'prototype_pictures', 'show_prototypes']
 
-# %% ../nbs/api/32_show.ipynb #d699a517
+# %% ../nbs/api/32_show.ipynb #55d48659
 import colorsys
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ from .centring import painted
 from .core import Keypoints
 from .model import Output, ProtoKP
 
-# %% ../nbs/api/32_show.ipynb #5cc252c8
+# %% ../nbs/api/32_show.ipynb #b5fc0c13
 def type_colour(
     kind:int, # index of the prototype
 )->tuple: # red, green, blue in 0 to 1
@@ -23,7 +23,7 @@ def type_colour(
     if kind<10: return plt.cm.tab10.colors[kind]
     return colorsys.hsv_to_rgb((kind*0.618034)%1, .65+.35*(kind%2), .95-.25*(kind%3==0))
 
-# %% ../nbs/api/32_show.ipynb #935ad525
+# %% ../nbs/api/32_show.ipynb #d155937b
 def to_picture(
     image:Tensor, # (C,H,W), one or three channels
 )->np.ndarray: # (H,W,3) in 0 to 1
@@ -53,7 +53,7 @@ def show_keypoints(
         ax.annotate(names[kind] if names else str(kind), xy, xytext=(1,-7) if boxes and x1>x0 else (3,3), textcoords='offset points', color=c, fontsize=7, weight='bold')
     return ax
 
-# %% ../nbs/api/32_show.ipynb #33ab9117
+# %% ../nbs/api/32_show.ipynb #b5633816
 def show_strip(
     images:Tensor, # (B,C,H,W) in [0,1]
     out:Output, # of the model on them
@@ -72,7 +72,7 @@ def show_strip(
     for ax,t in zip(axs[0], ['image','score map','keypoints','reconstruction']): ax.set_title(t, fontsize=9)
     return fig
 
-# %% ../nbs/api/32_show.ipynb #33a76a0d
+# %% ../nbs/api/32_show.ipynb #be5a09e7
 @torch.no_grad()
 def prototype_pictures(
     model:ProtoKP, # trained
