@@ -89,3 +89,10 @@ def test_exports_are_documented(nb):
 def test_exports_nothing(nb):
     "Tutorials and explanations are there to be read"
     assert not exported(nb) and default_exp(nb) is None
+
+
+@pytest.mark.parametrize('nb', NBS, ids=lambda o: o.stem)
+def test_title_stands_alone(nb):
+    "The first cell is title and promise and nothing else: the documentation turns it into the page's head and drops the rest"
+    src = next(src for kind, src in read_cells(nb) if kind == 'markdown')
+    assert re.fullmatch(r'# .+\n+> .+', src.strip()), f'{nb.name} begins with more than its title and one line of promise:\n{src}'
