@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIVE_SHARE', 'random_prototypes', 'prototypes_from', 'prototype_loss', 'live_prototypes']
 
-# %% ../nbs/api/15_prototypes.ipynb #b9f27eeb
+# %% ../nbs/api/15_prototypes.ipynb #372340eb
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
@@ -13,7 +13,7 @@ from torch import Tensor
 from .mixture import VAR, assign, check_widths, mixture_weights, sample_mixture
 from .wasserstein import N_PROJECTIONS, sliced_wasserstein
 
-# %% ../nbs/api/15_prototypes.ipynb #562df8da
+# %% ../nbs/api/15_prototypes.ipynb #ddf8087f
 def random_prototypes(
     n:int, # M, prototypes
     channels:int, # C
@@ -32,7 +32,7 @@ def prototypes_from(
     centres = KMeans(n, n_init=4, random_state=seed).fit(descriptors.detach().float().cpu().numpy()).cluster_centers_
     return F.normalize(torch.as_tensor(centres).to(descriptors), dim=1)
 
-# %% ../nbs/api/15_prototypes.ipynb #8a060d67
+# %% ../nbs/api/15_prototypes.ipynb #81ffa9cb
 def prototype_loss(
     prototypes:Tensor, # (M,C) unit vectors; gradients flow to them
     descriptors:Tensor, # (N,C) unit vectors, taken without gradient
@@ -46,7 +46,7 @@ def prototype_loss(
     samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var), dim=1)
     return sliced_wasserstein(samples, descriptors, n_projections)
 
-# %% ../nbs/api/15_prototypes.ipynb #548c847e
+# %% ../nbs/api/15_prototypes.ipynb #276000e8
 LIVE_SHARE = 0.01 # of the descriptors, to count as live
 
 def live_prototypes(
