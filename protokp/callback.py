@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback', 'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #82080b44
+# %% ../nbs/api/41_callback.ipynb #a78c12c6
 import warnings
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.metrics import Metric
 from fastai.optimizer import OptimWrapper
+from fastcore.basics import patch
 from torch import Tensor
 from .losses import KeypointLoss
 from .mixture import VAR
@@ -20,7 +21,7 @@ from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #3bb8ef88
+# %% ../nbs/api/41_callback.ipynb #8035e727
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -46,7 +47,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #f5e784fb
+# %% ../nbs/api/41_callback.ipynb #bb5e93e5
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -82,7 +83,7 @@ class PairCallback(Callback):
         "Let go of the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = None
 
-# %% ../nbs/api/41_callback.ipynb #ee894916
+# %% ../nbs/api/41_callback.ipynb #7c63d915
 class PrototypeCallback(Callback):
     "Alternates: after each network step, `n_steps` Adam steps on the prototypes alone (Table 7)"
     order = 10
@@ -97,76 +98,87 @@ class PrototypeCallback(Callback):
         memory:int=1, # iterations whose descriptors are used
         final_lr:float=1., # share of the prototypes' learning rate left at the end of the fit, exponential
     ):
-        self.n_steps,self.mixture_var,self.n_projections,self.floor,self.about = n_steps,mixture_var,n_projections,floor,about
-        self.start,self.warmup,self.memory,self.final_lr = start,warmup,memory,final_lr
+        self.n_steps,self.final_lr,self.start,self.warmup,self.memory = n_steps,final_lr,start,warmup,memory
+        self.mixture = dict(var=mixture_var, n_projections=n_projections, floor=floor, about=about)
         self.fresh,self.kept = [],[]
 
-    def before_fit(self):
-        "When prototypes start in this fit; the full cluster weight is remembered, so that interrupted fits cannot lose it"
-        if not hasattr(self, 'w_cluster'): self.w_cluster = self.learn.loss_func.w_cluster
-        self.fresh = []
-        opt,total = self.learn.opt,self.n_epoch*len(self.dls.train)
-        def iterations(x): return round(x*total) if 0<x<1 else int(x)
-        self.begin,self.rise = iterations(self.start)+(opt.iteration if 0<self.start<1 else 0),iterations(self.warmup)
-        if not opt.placed and self.start and self.begin>opt.iteration+total:
-            warnings.warn(f'prototypes rest until iteration {self.begin}, and this fit ends at {opt.iteration+total}: no types will be learned. Fit longer, or lower `start` (below 1 it is a share of the fit)')
+# %% ../nbs/api/41_callback.ipynb #039e8d60
+@patch
+def before_fit(self:PrototypeCallback):
+    "When prototypes start in this fit; the full cluster weight is remembered, so that interrupted fits cannot lose it"
+    if not hasattr(self, 'w_cluster'): self.w_cluster = self.learn.loss_func.w_cluster
+    self.fresh = []
+    opt,total = self.learn.opt,self.n_epoch*len(self.dls.train)
+    def iterations(x): return round(x*total) if 0<x<1 else int(x)
+    self.begin,self.rise = iterations(self.start)+(opt.iteration if 0<self.start<1 else 0),iterations(self.warmup)
+    if not opt.placed and self.start and self.begin>opt.iteration+total:
+        warnings.warn(f'prototypes rest until iteration {self.begin}, and this fit ends at {opt.iteration+total}: no types will be learned. Fit longer, or lower `start` (below 1 it is a share of the fit)')
 
-    def before_batch(self):
-        "Weight of the cluster loss for this iteration"
-        if self.training: self.learn.loss_func.w_cluster = self.w_cluster*self.ramp()
+@patch
+def ramp(self:PrototypeCallback)->float: # 0 to 1
+    "Share of the cluster weight at this iteration"
+    opt = self.learn.opt
+    if self.start and not opt.placed: return 0.
+    return min(1., (opt.iteration-self.begin+1)/self.rise) if self.rise else 1.
 
-    def ramp(self)->float: # 0 to 1
-        "Share of the cluster weight at this iteration"
-        opt = self.learn.opt
-        if self.start and not opt.placed: return 0.
-        return min(1., (opt.iteration-self.begin+1)/self.rise) if self.rise else 1.
+@patch
+def before_batch(self:PrototypeCallback):
+    "Weight of the cluster loss for this iteration"
+    if self.training: self.learn.loss_func.w_cluster = self.w_cluster*self.ramp()
 
-    def after_pred(self):
-        "Take the descriptors of real keypoints, once, without gradient"
-        if not self.training: return
-        kp = Output.of(self.pred).keypoints
-        self.fresh.append(kp.descriptor.detach()[kp.real].float())
+@patch
+def after_fit(self:PrototypeCallback):
+    "Leave the loss as it was found"
+    if hasattr(self, 'w_cluster'): self.learn.loss_func.w_cluster = self.w_cluster
 
-    def after_step(self):
-        "The prototypes' turn"
-        self.kept = [*self.kept, torch.cat(self.fresh)][-self.memory:]
-        self.fresh = []
-        self.learn.opt.iteration += 1
-        descriptors = torch.cat(self.kept)
-        if len(descriptors) and self.ready(descriptors): self.move(descriptors)
+# %% ../nbs/api/41_callback.ipynb #0f629747
+@patch
+def after_pred(self:PrototypeCallback):
+    "Take the descriptors of real keypoints, once, without gradient"
+    if not self.training: return
+    kp = Output.of(self.pred).keypoints
+    self.fresh.append(kp.descriptor.detach()[kp.real].float())
 
-    def ready(self,
-        descriptors:Tensor, # (N,C)
-    )->bool: # whether prototypes may move
-        "Place the prototypes on the descriptors once it is time; with `start=0` they stay where they are and may always move"
-        opt,P = self.learn.opt,self.model.prototypes
-        if not self.start or opt.placed: return True
-        if opt.iteration<self.begin or len(descriptors)<len(P): return False
-        with torch.no_grad(): P.copy_(prototypes_from(descriptors, len(P)))
-        opt.placed = True
-        return True
+@patch
+def after_step(self:PrototypeCallback):
+    "The prototypes' turn"
+    self.kept = [*self.kept, torch.cat(self.fresh)][-self.memory:]
+    self.fresh = []
+    self.learn.opt.iteration += 1
+    descriptors = torch.cat(self.kept)
+    if len(descriptors) and self.ready(descriptors): self.move(descriptors)
 
-    def move(self,
-        descriptors:Tensor, # (N,C) fixed
-    ):
-        "`n_steps` Adam steps on the prototypes, each brought back to the unit sphere"
-        P,opt = self.model.prototypes,self.learn.opt.prototype_opt
-        for group in opt.param_groups: group['lr'] = self.learn.opt.lr_prototypes*self.final_lr**getattr(self.learn, 'pct_train', 0.)
-        with torch.autocast(descriptors.device.type, enabled=False):
-            for _ in range(self.n_steps):
-                opt.zero_grad()
-                self.wasserstein = prototype_loss(P, descriptors, self.mixture_var, self.n_projections, self.floor, self.about)
-                self.wasserstein.backward(inputs=[P]) # nothing else gets a gradient
-                opt.step()
-                with torch.no_grad(): P.copy_(F.normalize(P, dim=1))
-        opt.zero_grad()
-        self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
+# %% ../nbs/api/41_callback.ipynb #1e2598e8
+@patch
+def ready(self:PrototypeCallback,
+    descriptors:Tensor, # (N,C)
+)->bool: # whether prototypes may move
+    "Place the prototypes on the descriptors once it is time; with `start=0` they stay where they are and may always move"
+    opt,P = self.learn.opt,self.model.prototypes
+    if not self.start or opt.placed: return True
+    if opt.iteration<self.begin or len(descriptors)<len(P): return False
+    with torch.no_grad(): P.copy_(prototypes_from(descriptors, len(P)))
+    opt.placed = True
+    return True
 
-    def after_fit(self):
-        "Leave the loss as it was found"
-        if hasattr(self, 'w_cluster'): self.learn.loss_func.w_cluster = self.w_cluster
+@patch
+def move(self:PrototypeCallback,
+    descriptors:Tensor, # (N,C) fixed
+):
+    "`n_steps` Adam steps on the prototypes, each brought back to the unit sphere"
+    P,opt = self.model.prototypes,self.learn.opt.prototype_opt
+    for group in opt.param_groups: group['lr'] = self.learn.opt.lr_prototypes*self.final_lr**getattr(self.learn, 'pct_train', 0.)
+    with torch.autocast(descriptors.device.type, enabled=False):
+        for _ in range(self.n_steps):
+            opt.zero_grad()
+            self.wasserstein = prototype_loss(P, descriptors, **self.mixture)
+            self.wasserstein.backward(inputs=[P]) # nothing else gets a gradient
+            opt.step()
+            with torch.no_grad(): P.copy_(F.normalize(P, dim=1))
+    opt.zero_grad()
+    self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
 
-# %% ../nbs/api/41_callback.ipynb #c6b2c1d4
+# %% ../nbs/api/41_callback.ipynb #60bd5c35
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

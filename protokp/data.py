@@ -6,7 +6,7 @@
 __all__ = ['TensorObjects', 'MakeScenes', 'MakeFreshScenes', 'scene_item', 'SceneBlock', 'scene_dataloaders', 'image_files',
            'folder_dataloaders']
 
-# %% ../nbs/api/40_data.ipynb #e760e8aa
+# %% ../nbs/api/40_data.ipynb #d8586eef
 from dataclasses import replace
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -24,7 +24,7 @@ from .metrics import split_objects
 from .scenes import Scenes
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/40_data.ipynb #1c1b3453
+# %% ../nbs/api/40_data.ipynb #7abd8943
 class TensorObjects(TensorBase):
     "Table of objects, (N,5): centre x, y, width, height, label; label -1 is padding"
 
@@ -51,8 +51,10 @@ class MakeFreshScenes(MakeScenes):
         self.drawn += len(numbers)
         return torch.arange(self.drawn-len(numbers), self.drawn, device=numbers.device)
 
-# %% ../nbs/api/40_data.ipynb #e768ec0f
-def scene_item(o):
+# %% ../nbs/api/40_data.ipynb #e670f5bf
+def scene_item(
+    o, # an integer, or a path, array or PIL image
+): # the integer, or a `TensorImage` (3,H,W)
     "A scene's number as it is; of anything that `PILImage` opens, the image (3,H,W) in [0,1]"
     if isinstance(o, (int,Tensor)): return o
     return TensorImage(image2tensor(PILImage.create(o)).float()/255)
@@ -76,7 +78,7 @@ def scene_dataloaders(
     block = DataBlock(blocks=(SceneBlock(train, valid), TransformBlock()), splitter=IndexSplitter(range(n_train, n_train+n_valid)))
     return block.dataloaders(range(n_train+n_valid), bs=bs, val_bs=4*bs, device=device, num_workers=0)
 
-# %% ../nbs/api/40_data.ipynb #88c2a78d
+# %% ../nbs/api/40_data.ipynb #9e124a6a
 @dispatch
 def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, names=None, **kwargs):
     "Images with their objects"
@@ -90,7 +92,7 @@ def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrow
             ax.annotate(names[l] if names else str(l), (c-s/2).tolist(), xytext=(2,-8), textcoords='offset points', color=type_colour(l), fontsize=7)
     return ctxs
 
-# %% ../nbs/api/40_data.ipynb #dda05bc8
+# %% ../nbs/api/40_data.ipynb #630b7b80
 def image_files(
     path:str, # folder, searched in depth
 )->list: # at least two image files, sorted

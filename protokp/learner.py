@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #fa9881f7
+# %% ../nbs/api/42_learner.ipynb #0f00f62f
 import inspect
 from functools import partial
 import matplotlib.pyplot as plt
@@ -14,20 +14,20 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision # so that `to_bf16` is there
 from fastai.callback.progress import ProgressCallback # so that bars are there
 from fastai.callback.schedule import ParamScheduler # so that `fit_one_cycle` and `lr_find` are there
-from fastai.data.core import DataLoaders, dispatch
+from fastai.data.core import DataLoaders, dispatch, show_results as display
 from fastai.learner import Learner
 from fastai.torch_core import TensorImage
-from fastcore.basics import first
+from fastcore.basics import first, patch
 from torch import Tensor
 from .callback import PARTS, KeypointOptimizer, PairCallback, PartMetric, PartsCallback, PrototypeCallback, network_params
 from .core import Keypoints
 from .data import scene_item
 from .losses import KeypointLoss
 from .model import Output, ProtoKP
-from .show import show_prototypes, show_strip
+from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #58d387b9
+# %% ../nbs/api/42_learner.ipynb #8d8e4936
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -43,12 +43,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #235b8498
+# %% ../nbs/api/42_learner.ipynb #09ea9ef1
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #738f15e5
+# %% ../nbs/api/42_learner.ipynb #bfbd67e7
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -68,9 +68,12 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #9f764d8f
+# %% ../nbs/api/42_learner.ipynb #e30dc58e
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
+    @property
+    def _makes_scenes(self): return isinstance(first(getattr(self.dls.train_ds, 'items', [0])), int)
+
     @torch.no_grad()
     def predict(self,
         item, # path, PIL image, array, or a tensor (3,H,W) in [0,1]
@@ -84,51 +87,59 @@ class KeypointLearner(Learner):
         self.model.eval()
         return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-    @property
-    def _makes_scenes(self): return isinstance(first(getattr(self.dls.train_ds, 'items', [0])), int)
+# %% ../nbs/api/42_learner.ipynb #2729a0c6
+@patch
+def get_keypoints(self:KeypointLearner,
+    ds_idx:int=1, # 0 for the training set, 1 for the validation set
+    dl=None, # another `DataLoader` to go through
+)->Keypoints: # of all its images
+    "Keypoints of a whole set, with a progress bar"
+    preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
+    return Keypoints(*preds[1:])
 
-    def get_keypoints(self,
-        ds_idx:int=1, # 0 for the training set, 1 for the validation set
-        dl=None, # another `DataLoader` to go through
-    )->Keypoints: # of all its images
-        "Keypoints of a whole set, with a progress bar"
-        preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
-        return Keypoints(*preds[1:])
+# %% ../nbs/api/42_learner.ipynb #e0cedc30
+@patch
+@torch.no_grad()
+def batch_out(self:KeypointLearner,
+    ds_idx:int=1, # 0 for the training set, 1 for the validation set
+    dl=None, # another `DataLoader` to take the batch from
+    shuffle:bool=False, # other images each time
+)->tuple: # the batch, and the model's `Output` on it
+    "One batch and all that the model says about it"
+    dl = self.dls[ds_idx].new(shuffle=shuffle) if dl is None else dl
+    b = dl.one_batch()
+    self.model.eval()
+    return b, self.model(b[0].as_subclass(Tensor))
 
-    @torch.no_grad()
-    def _one_batch_out(self, ds_idx, dl, shuffle):
-        dl = self.dls[ds_idx].new(shuffle=shuffle) if dl is None else dl
-        b = dl.one_batch()
-        self.model.eval()
-        return b, self.model(b[0].as_subclass(Tensor))
+@patch
+def show_results(self:KeypointLearner,
+    ds_idx:int=1, # 0 for the training set, 1 for the validation set
+    dl=None, # another `DataLoader` to take a batch from
+    max_n:int=4, # images shown
+    shuffle:bool=True, # other images each time
+    **kwargs, # for the function that shows, found by dispatch
+):
+    "Image, score map, keypoints by type and reconstruction of some images"
+    b,out = self.batch_out(ds_idx, dl, shuffle)
+    display(b[0], b[1] if len(b)>1 else b[0], None, out, max_n=max_n, **kwargs)
 
-    def show_results(self,
-        ds_idx:int=1, # 0 for the training set, 1 for the validation set
-        dl=None, # another `DataLoader` to take a batch from
-        max_n:int=4, # images shown
-        shuffle:bool=True, # other images each time
-        **kwargs, # for the function that shows, found by dispatch
-    ):
-        "Image, score map, keypoints by type and reconstruction of some images"
-        b,out = self._one_batch_out(ds_idx, dl, shuffle)
-        show_results(b[0], b[1] if len(b)>1 else b[0], None, out, max_n=max_n, **kwargs)
+@patch
+def show_prototypes(self:KeypointLearner,
+    ds_idx:int=1, # 0 for the training set, 1 for the validation set
+    dl=None, # another `DataLoader` to take a batch from
+    **kwargs, # for `show_prototypes`
+): # the figure
+    "What each prototype paints, on one batch"
+    b,out = self.batch_out(ds_idx, dl)
+    return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-    def show_prototypes(self,
-        ds_idx:int=1, # 0 for the training set, 1 for the validation set
-        dl=None, # another `DataLoader` to take a batch from
-        **kwargs, # for `show_prototypes`
-    ):
-        "What each prototype paints, on one batch"
-        b,out = self._one_batch_out(ds_idx, dl, False)
-        return show_prototypes(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
-
-# %% ../nbs/api/42_learner.ipynb #7ddff2bd
+# %% ../nbs/api/42_learner.ipynb #e91df038
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction"
     return show_strip(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #f6c021cb
+# %% ../nbs/api/42_learner.ipynb #782b557d
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here

@@ -6,15 +6,16 @@
 __all__ = ['IOU', 'FIGURES', 'split_objects', 'owner', 'centred_iou', 'localised', 'many_to_one', 'one_to_one',
            'mutual_information', 'Judge', 'KeypointMetric', 'keypoint_metrics']
 
-# %% ../nbs/api/31_metrics.ipynb #11144e07
+# %% ../nbs/api/31_metrics.ipynb #deaed6b2
 import torch
 from fastai.metrics import Metric
+from fastcore.basics import patch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from .core import Keypoints
 from .prototypes import LIVE_SHARE
 
-# %% ../nbs/api/31_metrics.ipynb #fde5432f
+# %% ../nbs/api/31_metrics.ipynb #fc055e95
 def split_objects(
     objects:Tensor, # (B,N,5) centre x, y, width, height, label; label -1 is padding
 )->tuple: # centre (B,N,2), size (B,N,2), label (B,N) int64, there (B,N) bool
@@ -22,7 +23,7 @@ def split_objects(
     label = objects[...,4].long()
     return objects[...,:2], objects[...,2:4], label, label>=0
 
-# %% ../nbs/api/31_metrics.ipynb #b853ee43
+# %% ../nbs/api/31_metrics.ipynb #9f379e53
 def owner(
     xy:Tensor, # (B,K,2) pixels
     real:Tensor, # (B,K) bool
@@ -35,7 +36,7 @@ def owner(
     nearest,index = away.min(-1)
     return torch.where((nearest<=1) & real, index, -1)
 
-# %% ../nbs/api/31_metrics.ipynb #a7f3abec
+# %% ../nbs/api/31_metrics.ipynb #2df5bb2f
 def centred_iou(
     xy:Tensor, # (B,K,2) centres of the predicted boxes
     objects:Tensor, # (B,N,5)
@@ -62,7 +63,7 @@ def localised(
         found[i,n[good]] = k[good]
     return found.to(objects.device)
 
-# %% ../nbs/api/31_metrics.ipynb #1715eadf
+# %% ../nbs/api/31_metrics.ipynb #c5394197
 def many_to_one(
     table:Tensor, # (M,L) counts
 )->float: # share right
@@ -85,7 +86,7 @@ def mutual_information(
     rows,cols,both = entropy(joint.sum(1)), entropy(joint.sum(0)), entropy(joint)
     return (2*(rows+cols-both)/(rows+cols).clamp(min=1e-12)).clamp(0,1).item()
 
-# %% ../nbs/api/31_metrics.ipynb #22d93b57
+# %% ../nbs/api/31_metrics.ipynb #09bb076c
 class Judge:
     "Accumulates keypoints against objects; `figures` sums up"
     def __init__(self,
@@ -99,46 +100,51 @@ class Judge:
         self.table,self.use = torch.zeros(self.shape, dtype=torch.long),torch.zeros(self.shape[0], dtype=torch.long)
         self.offsets,self.kinds,self.summary = [],[],None
 
-    def accumulate(self,
-        kp:Keypoints, # of B images
-        objects:Tensor, # (B,N,5)
-    ):
-        "Add a batch; raises `ValueError` on objects that are none"
-        if objects.ndim!=3 or objects.shape[-1]!=5 or len(objects)!=len(kp):
-            raise ValueError(f'objects: got shape {tuple(objects.shape)} for {len(kp)} images, wanted (B,N,5): centre x, y, width, height, label')
-        kp,objects = kp.map(lambda t: t.detach().cpu()), objects.detach().cpu().float()
-        centre,_,label,there = split_objects(objects)
-        self.summary = None
-        self.objects += int(there.sum())
-        own = owner(kp.centre, kp.real, objects)
-        count = torch.zeros(len(objects), objects.shape[1]+1).scatter_add_(1, own+1, torch.ones_like(kp.score, dtype=torch.float32))[:,1:]
-        self.once += int(((count==1)&there).sum())
-        self.raw += int((localised(kp.xy, kp.real, objects)>=0).sum())
-        found = localised(kp.centre, kp.real, objects); good = found>=0
-        self.centred += int(good.sum())
-        self.table.index_put_((kp.type.gather(1, found.clamp(min=0))[good], label[good]), torch.ones(int(good.sum()), dtype=torch.long), accumulate=True)
-        self.use += kp.type[kp.real].bincount(minlength=self.shape[0])
-        on = own>=0
-        self.offsets.append((kp.xy-centre.gather(1, own.clamp(min=0)[...,None].expand(-1,-1,2)))[on]); self.kinds.append(kp.type[on])
+# %% ../nbs/api/31_metrics.ipynb #f99c967c
+@patch
+def accumulate(self:Judge,
+    kp:Keypoints, # of B images
+    objects:Tensor, # (B,N,5)
+):
+    "Add a batch; raises `ValueError` on objects that are none"
+    if objects.ndim!=3 or objects.shape[-1]!=5 or len(objects)!=len(kp):
+        raise ValueError(f'objects: got shape {tuple(objects.shape)} for {len(kp)} images, wanted (B,N,5): centre x, y, width, height, label')
+    kp,objects = kp.map(lambda t: t.detach().cpu()), objects.detach().cpu().float()
+    centre,_,label,there = split_objects(objects)
+    self.summary = None
+    self.objects += int(there.sum())
+    own = owner(kp.centre, kp.real, objects)
+    count = torch.zeros(len(objects), objects.shape[1]+1).scatter_add_(1, own+1, torch.ones_like(kp.score, dtype=torch.float32))[:,1:]
+    self.once += int(((count==1)&there).sum())
+    self.raw += int((localised(kp.xy, kp.real, objects)>=0).sum())
+    found = localised(kp.centre, kp.real, objects); good = found>=0
+    self.centred += int(good.sum())
+    self.table.index_put_((kp.type.gather(1, found.clamp(min=0))[good], label[good]), torch.ones(int(good.sum()), dtype=torch.long), accumulate=True)
+    self.use += kp.type[kp.real].bincount(minlength=self.shape[0])
+    on = own>=0
+    self.offsets.append((kp.xy-centre.gather(1, own.clamp(min=0)[...,None].expand(-1,-1,2)))[on]); self.kinds.append(kp.type[on])
 
-    def spread(self)->float: # pixels
-        "Root mean square distance of keypoints from their type's median offset to the object's centre"
-        if not sum(map(len, self.offsets)): return float('nan')
-        offset,kind = torch.cat(self.offsets),torch.cat(self.kinds)
-        own = torch.stack([offset[kind==m].median(0).values if (kind==m).any() else torch.zeros(2) for m in range(self.shape[0])])
-        return (offset-own[kind]).square().sum(1).mean().sqrt().item()
+# %% ../nbs/api/31_metrics.ipynb #b90a984f
+@patch
+def spread(self:Judge)->float: # pixels
+    "Root mean square distance of keypoints from their type's median offset to the object's centre"
+    if not sum(map(len, self.offsets)): return float('nan')
+    offset,kind = torch.cat(self.offsets),torch.cat(self.kinds)
+    own = torch.stack([offset[kind==m].median(0).values if (kind==m).any() else torch.zeros(2) for m in range(self.shape[0])])
+    return (offset-own[kind]).square().sum(1).mean().sqrt().item()
 
-    def figures(self)->dict: # name -> value
-        "All figures, shares in 0 to 1, spread in pixels; summed up once after each batch"
-        if self.summary: return self.summary
-        n = max(self.objects,1)
-        classified = many_to_one(self.table)
-        self.summary = dict(coverage=self.once/n, localised_raw=self.raw/n, localised=self.centred/n, many_to_one=classified, one_to_one=one_to_one(self.table),
-                    nmi=mutual_information(self.table), both=classified*self.centred/n, spread=self.spread(),
-                    live=int((self.use>=LIVE_SHARE*self.use.sum()).sum()) if self.use.sum() else 0)
-        return self.summary
+@patch
+def figures(self:Judge)->dict: # name -> value
+    "All figures, shares in 0 to 1, spread in pixels; summed up once after each batch"
+    if self.summary: return self.summary
+    n = max(self.objects,1)
+    classified = many_to_one(self.table)
+    self.summary = dict(coverage=self.once/n, localised_raw=self.raw/n, localised=self.centred/n, many_to_one=classified, one_to_one=one_to_one(self.table),
+                nmi=mutual_information(self.table), both=classified*self.centred/n, spread=self.spread(),
+                live=int((self.use>=LIVE_SHARE*self.use.sum()).sum()) if self.use.sum() else 0)
+    return self.summary
 
-# %% ../nbs/api/31_metrics.ipynb #19e84fb6
+# %% ../nbs/api/31_metrics.ipynb #6aeddfca
 class KeypointMetric(Metric):
     "One figure of a shared `Judge`, as a fastai metric"
     def __init__(self,
