@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 from fastai.torch_core import set_seed
+from protokp import callback, prototypes
+from protokp.callback import PLACING
 from protokp.cli import DIGITS, EPOCHS, digits_learner, judge_digits
-from protokp.warp import WARPS
+from protokp.prototypes import RESTARTS
 
 RESULTS = Path(__file__).parent/'results'/'digits_ablation.json'
 START = DIGITS['start']
@@ -33,6 +35,7 @@ RUNS = {
     'prototype rate 0.1': (dict(lr_prototypes=.1), (0, 1), EPOCHS),
     'one prototype step': (dict(n_steps=1), (0, 1), EPOCHS),
     'no memory':          (dict(memory=1), (0,), EPOCHS),
+    'placed on few':      (dict(PLACING=4, RESTARTS=4), (0, 1, 2), EPOCHS),
     "paper's settings":   (dict(start=0, warmup=0, w_cluster=.01, temperature=20., floor=0., memory=1, lr_prototypes=.1, lr=1e-3, w_feature=100., splat_var=.05, tau=.2, repaint=2), (0, 1), EPOCHS),
 }
 
@@ -58,8 +61,9 @@ def add(row):
 
 
 def run(name, change, seed, epochs, device):
+    callback.PLACING, prototypes.RESTARTS = change.get('PLACING', PLACING), change.get('RESTARTS', RESTARTS)
     set_seed(seed)
-    learn = digits_learner(device=device, **change)
+    learn = digits_learner(device=device, **{k: v for k, v in change.items() if k.islower()})
     begin = time.time()
     learn.fit_flat_cos(epochs, {**DIGITS, **change}['lr'], pct_start=.7)
     seconds = time.time() - begin

@@ -55,7 +55,7 @@ def measure(learn):
 def main():
     set_seed(0)
     digits = lambda train: Scenes(sklearn_digits(20, train), n_objects=9, size=(80, 80), min_distance=10)
-    mnist = scene_dataloaders(digits(True), digits(False), n_train=20*8, n_valid=8, bs=8, device='cpu')
+    mnist = scene_dataloaders(digits(True), digits(False), n_train=15*8, n_valid=8, bs=8, device='cpu')
     rows = {'demo: 16 pairs of 28x28, width 16, 512 descriptors, 5 steps': measure(digits_learner(n_train=16*60, n_valid=8, start=1, warmup=0)),
             'mnist preset: 8 pairs of 80x80, width 32, 144 descriptors, 5 steps': measure(keypoint_learner(mnist, preset='mnist'))}
     for name, r in rows.items(): print(f"{name}: {r['prototype_ms']:.1f} of {r['iteration_ms']:.0f} ms, {100*r['share']:.1f} %")

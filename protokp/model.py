@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'Output', 'Encoder', 'ProtoKP']
 
-# %% ../nbs/api/21_model.ipynb #27307e6b
+# %% ../nbs/api/21_model.ipynb #cc9e3012
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #8643619c
+# %% ../nbs/api/21_model.ipynb #e035e5dc
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -44,7 +44,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #ffa83407
+# %% ../nbs/api/21_model.ipynb #6183b2eb
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         features = self.features(x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #790cf869
+# %% ../nbs/api/21_model.ipynb #c6d81dce
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 
 class ProtoKP(nn.Module):
@@ -96,14 +96,23 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #0436e62a
+# %% ../nbs/api/21_model.ipynb #5a64a361
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
     score_map:Tensor, # (B,1,H,W)
     n_keypoints:int=None, # K, if another than the model's
 )->Keypoints: # K an image, strongest first
-    "Keypoints of the maps: NMS, top-K, soft-argmax, bilinear reads, nearest prototype (Table 9)"
+    "Keypoints of the maps: NMS, top-K, soft-argmax, bilinear reads, nearest prototype (Table 9); in full precision under autocast too"
+    with torch.autocast(features.device.type, enabled=False): return self.sample_full(full_precision(features), full_precision(score_map), n_keypoints)
+
+@patch
+def sample_full(self:ProtoKP,
+    features:Tensor, # (B,C,H,W)
+    score_map:Tensor, # (B,1,H,W)
+    n_keypoints:int=None, # K, if another than the model's
+)->Keypoints: # K an image, strongest first
+    "`sample` in the precision of its maps"
     K,size = n_keypoints or self.n_keypoints, score_map.shape[-2:]
     check_k(K, size); check_window(self.kernel_size, size)
     survivors = nms(score_map.detach(), self.kernel_size)
@@ -123,7 +132,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #c9f65680
+# %% ../nbs/api/21_model.ipynb #f0c98b51
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -134,8 +143,10 @@ def decode(self:ProtoKP,
 )->tuple: # image (B,3,H,W), layers (B,K,4,H,W) or None, alpha (B,K,H,W) or None
     "Repaint an image from keypoints alone"
     features = score[...,None]*descriptor
-    if not self.layered: return full_precision(self.decoder(splat(xy, features, size, self.splat_var))).sigmoid(), None, None
-    def part(p, f): return full_precision(self.decoder(splat_each(p, f, size, self.splat_var).flatten(0,1))).view(*p.shape[:2], 4, *size)
+    def paint(f, *args): # the dots in full precision, whatever the networks compute in
+        with torch.autocast(features.device.type, enabled=False): return f(*args, size, self.splat_var)
+    if not self.layered: return full_precision(self.decoder(paint(splat, xy, features))).sigmoid(), None, None
+    def part(p, f): return full_precision(self.decoder(paint(splat_each, p, f).flatten(0,1))).view(*p.shape[:2], 4, *size)
     K = xy.shape[1]; chunk = chunk or K
     layers = torch.cat([part(xy[:,i:i+chunk], features[:,i:i+chunk]) for i in range(0, K, chunk)], 1)
     image,alpha = alpha_blend(layers)
@@ -154,7 +165,7 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:]) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #8625a807
+# %% ../nbs/api/21_model.ipynb #aa7b471d
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing
