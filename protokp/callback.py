@@ -6,7 +6,7 @@
 __all__ = ['PLACING', 'PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback',
            'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #41dbdb9f
+# %% ../nbs/api/41_callback.ipynb #02745818
 import warnings
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #50031b69
+# %% ../nbs/api/41_callback.ipynb #f1d43093
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -48,7 +48,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #38b7ccb9
+# %% ../nbs/api/41_callback.ipynb #0f9cf8b6
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -84,7 +84,7 @@ class PairCallback(Callback):
         "Let go of the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = None
 
-# %% ../nbs/api/41_callback.ipynb #91cfc87f
+# %% ../nbs/api/41_callback.ipynb #4ce3319e
 PLACING = 32 # iterations whose descriptors prototypes are placed on: k-means wants more of them than a step does
 
 class PrototypeCallback(Callback):
@@ -105,7 +105,7 @@ class PrototypeCallback(Callback):
         self.mixture = dict(var=mixture_var, n_projections=n_projections, floor=floor, about=about)
         self.fresh,self.kept = [],[]
 
-# %% ../nbs/api/41_callback.ipynb #c0fa9b3d
+# %% ../nbs/api/41_callback.ipynb #edc84e8c
 @patch
 def before_fit(self:PrototypeCallback):
     "When prototypes start in this fit; the full cluster weight is remembered, so that interrupted fits cannot lose it"
@@ -134,7 +134,7 @@ def after_fit(self:PrototypeCallback):
     "Leave the loss as it was found"
     if hasattr(self, 'w_cluster'): self.learn.loss_func.w_cluster = self.w_cluster
 
-# %% ../nbs/api/41_callback.ipynb #4f36d25c
+# %% ../nbs/api/41_callback.ipynb #36077d13
 @patch
 def after_pred(self:PrototypeCallback):
     "Take the descriptors of real keypoints, once, without gradient"
@@ -151,7 +151,7 @@ def after_step(self:PrototypeCallback):
     self.learn.opt.iteration += 1
     if self.ready(torch.cat(self.kept)): self.move(torch.cat(self.kept[-self.memory:]))
 
-# %% ../nbs/api/41_callback.ipynb #811dcdb4
+# %% ../nbs/api/41_callback.ipynb #4805cc5d
 @patch
 def ready(self:PrototypeCallback,
     descriptors:Tensor, # (N,C)
@@ -181,7 +181,7 @@ def move(self:PrototypeCallback,
     opt.zero_grad()
     self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
 
-# %% ../nbs/api/41_callback.ipynb #a4f4b0b6
+# %% ../nbs/api/41_callback.ipynb #6b1bf065
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

@@ -6,7 +6,7 @@
 __all__ = ['DIGIT', 'CANVAS', 'N_DIGITS', 'APART', 'DIGITS', 'PER_EPOCH', 'BATCH', 'EPOCHS', 'N_JUDGED', 'digit_scenes',
            'digits_learner', 'find_all', 'judge_digits', 'figures_table', 'demo_figure', 'protokp_demo']
 
-# %% ../nbs/api/70_cli.ipynb #e8763fe2
+# %% ../nbs/api/70_cli.ipynb #c5401815
 import json
 import time
 from pathlib import Path
@@ -25,7 +25,7 @@ from .scenes import Scenes, sklearn_digits
 from .show import show_keypoints, show_prototypes
 from .warp import WARPS
 
-# %% ../nbs/api/70_cli.ipynb #acc70b9c
+# %% ../nbs/api/70_cli.ipynb #b7930b15
 DIGIT,CANVAS,N_DIGITS,APART = 12,(28,28),4,9 # side of a digit, size of a scene, digits in it, least distance of two corners; pixels
 
 def digit_scenes(
@@ -35,7 +35,7 @@ def digit_scenes(
     "Recipe of the demo's scenes"
     return Scenes(sklearn_digits(DIGIT, train), N_DIGITS, CANVAS, APART, seed)
 
-# %% ../nbs/api/70_cli.ipynb #2a5ca47d
+# %% ../nbs/api/70_cli.ipynb #6ee66ac5
 DIGITS = dict(RECIPE, n_keypoints=N_DIGITS, n_prototypes=10, kernel_size=11, second=WARPS['mnist'], start=600, warmup=200)
 PER_EPOCH,BATCH,EPOCHS = 1600,16,11 # scenes an epoch, images a batch, epochs: 1 100 iterations
 
@@ -50,7 +50,7 @@ def digits_learner(
     options = {**DIGITS, **kwargs}
     return keypoint_learner(dls, metrics=keypoint_metrics(options['n_prototypes']), **options)
 
-# %% ../nbs/api/70_cli.ipynb #3c69e23f
+# %% ../nbs/api/70_cli.ipynb #82c1bdb0
 N_JUDGED = 256 # held-out scenes judged at the end: 1 024 digits
 
 def find_all(
@@ -72,7 +72,7 @@ def judge_digits(
     judge.accumulate(find_all(model, images.to(model.prototypes.device)).to('cpu'), objects)
     return judge.figures()
 
-# %% ../nbs/api/70_cli.ipynb #c8c09afc
+# %% ../nbs/api/70_cli.ipynb #f7cd148a
 _LINES = dict(coverage='digits found by exactly one keypoint', localised_raw='localised, IoU > 0.5, keypoint as it is', localised='localised, IoU > 0.5, centred',
               many_to_one='right type, many-to-one', one_to_one='right type, one-to-one', nmi='mutual information of type and digit', spread='scatter about the type’s offset', live='live prototypes')
 
@@ -97,7 +97,7 @@ def demo_figure(
     bottom.suptitle('what each type paints, and how often it was used', fontsize=8)
     return fig
 
-# %% ../nbs/api/70_cli.ipynb #4e08d806
+# %% ../nbs/api/70_cli.ipynb #c9938ea8
 @call_parse
 def protokp_demo(
     out:str='protokp_demo', # folder for the figure, the model and the figures as JSON

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'Output', 'Encoder', 'ProtoKP']
 
-# %% ../nbs/api/21_model.ipynb #cc9e3012
+# %% ../nbs/api/21_model.ipynb #9e792c07
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #e035e5dc
+# %% ../nbs/api/21_model.ipynb #bb0fa94f
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -44,7 +44,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #6183b2eb
+# %% ../nbs/api/21_model.ipynb #a06c1ed8
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         features = self.features(x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #c6d81dce
+# %% ../nbs/api/21_model.ipynb #1a59b7c9
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 
 class ProtoKP(nn.Module):
@@ -96,7 +96,7 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #5a64a361
+# %% ../nbs/api/21_model.ipynb #60acee15
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -132,7 +132,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #f0c98b51
+# %% ../nbs/api/21_model.ipynb #d96cbdaf
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -165,7 +165,7 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:]) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #aa7b471d
+# %% ../nbs/api/21_model.ipynb #b66d38ae
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing

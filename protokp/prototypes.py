@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESTARTS', 'LIVE_SHARE', 'random_prototypes', 'prototypes_from', 'prototype_loss', 'live_prototypes']
 
-# %% ../nbs/api/15_prototypes.ipynb #bddbb21c
+# %% ../nbs/api/15_prototypes.ipynb #67864eee
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
@@ -13,7 +13,7 @@ from torch import Tensor
 from .mixture import VAR, assign, check_widths, mixture_weights, sample_mixture
 from .wasserstein import N_PROJECTIONS, sliced_wasserstein
 
-# %% ../nbs/api/15_prototypes.ipynb #31bb52ef
+# %% ../nbs/api/15_prototypes.ipynb #8a03aedc
 RESTARTS = 10 # of k-means, which stops in the nearest bad solution otherwise
 
 def random_prototypes(
@@ -34,7 +34,7 @@ def prototypes_from(
     centres = KMeans(n, n_init=RESTARTS, random_state=seed).fit(descriptors.detach().float().cpu().numpy()).cluster_centers_
     return F.normalize(torch.as_tensor(centres).to(descriptors), dim=1)
 
-# %% ../nbs/api/15_prototypes.ipynb #879a8afe
+# %% ../nbs/api/15_prototypes.ipynb #78c9ef03
 def prototype_loss(
     prototypes:Tensor, # (M,C) unit vectors; gradients flow to them
     descriptors:Tensor, # (N,C) unit vectors, taken without gradient
@@ -48,7 +48,7 @@ def prototype_loss(
     samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var), dim=1)
     return sliced_wasserstein(samples, descriptors, n_projections)
 
-# %% ../nbs/api/15_prototypes.ipynb #c6279051
+# %% ../nbs/api/15_prototypes.ipynb #22888e66
 LIVE_SHARE = 0.01 # of the descriptors, to count as live
 
 def live_prototypes(
