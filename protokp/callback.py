@@ -6,7 +6,7 @@
 __all__ = ['PLACING', 'PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback',
            'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #02745818
+# %% ../nbs/api/41_callback.ipynb #7136a8d7
 import warnings
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,13 @@ from fastai.metrics import Metric
 from fastai.optimizer import OptimWrapper
 from fastcore.basics import patch
 from torch import Tensor
-from .losses import KeypointLoss
 from .mixture import VAR
 from .model import Output
 from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #f1d43093
+# %% ../nbs/api/41_callback.ipynb #c51675bd
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -33,7 +32,7 @@ class KeypointOptimizer(OptimWrapper):
     ):
         super().__init__(params, opt=torch.optim.Adam, **kwargs)
         self.lr_prototypes,self.prototype_opt = lr_prototypes,torch.optim.Adam([prototypes], lr=lr_prototypes)
-        self.iteration,self.placed = 0,False # network steps so far; whether prototypes were put on descriptors
+        self.iteration,self.placed = 0,None # network steps so far; the one at which prototypes were put on descriptors
 
     def state_dict(self)->dict:
         "State of both, and how far they are"
@@ -48,7 +47,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #0f9cf8b6
+# %% ../nbs/api/41_callback.ipynb #d186937b
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -84,7 +83,7 @@ class PairCallback(Callback):
         "Let go of the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = None
 
-# %% ../nbs/api/41_callback.ipynb #4ce3319e
+# %% ../nbs/api/41_callback.ipynb #2c09f5bc
 PLACING = 32 # iterations whose descriptors prototypes are placed on: k-means wants more of them than a step does
 
 class PrototypeCallback(Callback):
@@ -105,36 +104,40 @@ class PrototypeCallback(Callback):
         self.mixture = dict(var=mixture_var, n_projections=n_projections, floor=floor, about=about)
         self.fresh,self.kept = [],[]
 
-# %% ../nbs/api/41_callback.ipynb #edc84e8c
+# %% ../nbs/api/41_callback.ipynb #e2c9f1e8
 @patch
 def before_fit(self:PrototypeCallback):
-    "When prototypes start in this fit; the full cluster weight is remembered, so that interrupted fits cannot lose it"
-    if not hasattr(self, 'w_cluster'): self.w_cluster = self.learn.loss_func.w_cluster
-    self.fresh = []
+    "A new fit makes its own plan"
+    self.fresh,self.planned = [],False
+
+@patch
+def before_train(self:PrototypeCallback):
+    "When prototypes start, in iterations; once a fit, and only if there is training"
+    if self.planned: return
     opt,total = self.learn.opt,self.n_epoch*len(self.dls.train)
     def iterations(x): return round(x*total) if 0<x<1 else int(x)
-    self.begin,self.rise = iterations(self.start)+(opt.iteration if 0<self.start<1 else 0),iterations(self.warmup)
-    if not opt.placed and self.start and self.begin>opt.iteration+total:
+    self.begin,self.rise,self.planned = iterations(self.start)+(opt.iteration if 0<self.start<1 else 0),iterations(self.warmup),True
+    if opt.placed is None and self.start and self.begin>opt.iteration+total:
         warnings.warn(f'prototypes rest until iteration {self.begin}, and this fit ends at {opt.iteration+total}: no types will be learned. Fit longer, or lower `start` (below 1 it is a share of the fit)')
 
 @patch
 def ramp(self:PrototypeCallback)->float: # 0 to 1
     "Share of the cluster weight at this iteration"
     opt = self.learn.opt
-    if self.start and not opt.placed: return 0.
-    return min(1., (opt.iteration-self.begin+1)/self.rise) if self.rise else 1.
+    if self.start and opt.placed is None: return 0.
+    return min(1., (opt.iteration-(opt.placed or 0)+1)/self.rise) if self.rise else 1.
 
 @patch
 def before_batch(self:PrototypeCallback):
-    "Weight of the cluster loss for this iteration"
-    if self.training: self.learn.loss_func.w_cluster = self.w_cluster*self.ramp()
+    "Share of the cluster loss for this iteration"
+    if self.training: self.learn.loss_func.ramp = self.ramp()
 
 @patch
 def after_fit(self:PrototypeCallback):
     "Leave the loss as it was found"
-    if hasattr(self, 'w_cluster'): self.learn.loss_func.w_cluster = self.w_cluster
+    self.learn.loss_func.ramp = 1.
 
-# %% ../nbs/api/41_callback.ipynb #36077d13
+# %% ../nbs/api/41_callback.ipynb #8216f425
 @patch
 def after_pred(self:PrototypeCallback):
     "Take the descriptors of real keypoints, once, without gradient"
@@ -145,23 +148,23 @@ def after_pred(self:PrototypeCallback):
 @patch
 def after_step(self:PrototypeCallback):
     "The prototypes' turn"
-    waiting = self.start and not self.learn.opt.placed
+    waiting = self.start and self.learn.opt.placed is None
     self.kept = [*self.kept, torch.cat(self.fresh)][-max(self.memory, PLACING if waiting else 0):]
     self.fresh = []
     self.learn.opt.iteration += 1
     if self.ready(torch.cat(self.kept)): self.move(torch.cat(self.kept[-self.memory:]))
 
-# %% ../nbs/api/41_callback.ipynb #4805cc5d
+# %% ../nbs/api/41_callback.ipynb #04193281
 @patch
 def ready(self:PrototypeCallback,
     descriptors:Tensor, # (N,C)
 )->bool: # whether prototypes may move
     "Place the prototypes on the descriptors once it is time; with `start=0` they stay where they are and may always move"
     opt,P = self.learn.opt,self.model.prototypes
-    if not self.start or opt.placed: return len(descriptors)>0
+    if not self.start or opt.placed is not None: return len(descriptors)>0
     if opt.iteration<self.begin or len(descriptors)<len(P): return False
     with torch.no_grad(): P.copy_(prototypes_from(descriptors, len(P)))
-    opt.placed = True
+    opt.placed = opt.iteration
     return True
 
 @patch
@@ -181,7 +184,7 @@ def move(self:PrototypeCallback,
     opt.zero_grad()
     self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
 
-# %% ../nbs/api/41_callback.ipynb #6b1bf065
+# %% ../nbs/api/41_callback.ipynb #88092402
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

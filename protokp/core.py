@@ -6,7 +6,7 @@
 __all__ = ['pixel_grid', 'Keypoints', 'cat_keypoints', 'full_precision', 'check_images', 'check_window', 'check_k']
 
 # %% ../nbs/api/00_core.ipynb #3b8bc668
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 

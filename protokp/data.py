@@ -6,17 +6,17 @@
 __all__ = ['TensorObjects', 'MakeScenes', 'MakeFreshScenes', 'scene_item', 'SceneBlock', 'scene_dataloaders', 'image_files',
            'folder_dataloaders']
 
-# %% ../nbs/api/40_data.ipynb #d8586eef
+# %% ../nbs/api/40_data.ipynb #9dc89889
 from dataclasses import replace
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, dispatch
-from fastai.data.transforms import IndexSplitter, RandomSplitter, ToTensor, get_image_files
+from fastai.data.transforms import IndexSplitter, RandomSplitter, get_image_files
 from fastai.torch_core import TensorBase, TensorImage
 from fastai.vision.augment import Resize, ResizeMethod
-from fastai.vision.core import PILBase, PILImage, image2tensor
+from fastai.vision.core import PILImage, image2tensor
 from fastai.vision.data import ImageBlock, get_grid
 from fasttransform import ItemTransform
 from torch import Tensor
@@ -24,7 +24,7 @@ from .metrics import split_objects
 from .scenes import Scenes
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/40_data.ipynb #7abd8943
+# %% ../nbs/api/40_data.ipynb #ba60dad6
 class TensorObjects(TensorBase):
     "Table of objects, (N,5): centre x, y, width, height, label; label -1 is padding"
 
@@ -51,7 +51,7 @@ class MakeFreshScenes(MakeScenes):
         self.drawn += len(numbers)
         return torch.arange(self.drawn-len(numbers), self.drawn, device=numbers.device)
 
-# %% ../nbs/api/40_data.ipynb #e670f5bf
+# %% ../nbs/api/40_data.ipynb #1de012f8
 def scene_item(
     o, # an integer, or a path, array or PIL image
 ): # the integer, or a `TensorImage` (3,H,W)
@@ -78,7 +78,7 @@ def scene_dataloaders(
     block = DataBlock(blocks=(SceneBlock(train, valid), TransformBlock()), splitter=IndexSplitter(range(n_train, n_train+n_valid)))
     return block.dataloaders(range(n_train+n_valid), bs=bs, val_bs=4*bs, device=device, num_workers=0)
 
-# %% ../nbs/api/40_data.ipynb #9e124a6a
+# %% ../nbs/api/40_data.ipynb #1a7e6a4d
 @dispatch
 def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, names=None, **kwargs):
     "Images with their objects"
@@ -92,7 +92,7 @@ def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrow
             ax.annotate(names[l] if names else str(l), (c-s/2).tolist(), xytext=(2,-8), textcoords='offset points', color=type_colour(l), fontsize=7)
     return ctxs
 
-# %% ../nbs/api/40_data.ipynb #630b7b80
+# %% ../nbs/api/40_data.ipynb #b9cb2c65
 def image_files(
     path:str, # folder, searched in depth
 )->list: # at least two image files, sorted
@@ -116,5 +116,7 @@ def folder_dataloaders(
     "`DataLoaders` of the unlabelled images of a folder"
     files = image_files(path)
     valid_pct = max(valid_pct, 1.001/len(files))
+    n_train = len(files)-int(valid_pct*len(files))
+    if n_train<1: raise ValueError(f'valid_pct: got {valid_pct}, which leaves none of {len(files)} images to train on, wanted less than 1')
     block = DataBlock(blocks=(ImageBlock,), splitter=RandomSplitter(valid_pct, seed=seed), item_tfms=Resize(size, method=method), n_inp=1)
-    return block.dataloaders(files, bs=min(bs, len(files)-1), num_workers=num_workers, device=device)
+    return block.dataloaders(files, bs=min(bs, n_train), num_workers=num_workers, device=device)

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #0f00f62f
+# %% ../nbs/api/42_learner.ipynb #543e1542
 import inspect
 from functools import partial
-import matplotlib.pyplot as plt
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision # so that `to_bf16` is there
@@ -27,7 +26,7 @@ from .model import Output, ProtoKP
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #8d8e4936
+# %% ../nbs/api/42_learner.ipynb #d30d7682
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -43,12 +42,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #09ea9ef1
+# %% ../nbs/api/42_learner.ipynb #c153b480
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #bfbd67e7
+# %% ../nbs/api/42_learner.ipynb #2da3ef9a
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -68,7 +67,7 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #e30dc58e
+# %% ../nbs/api/42_learner.ipynb #11bd9f35
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -87,7 +86,7 @@ class KeypointLearner(Learner):
         self.model.eval()
         return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-# %% ../nbs/api/42_learner.ipynb #2729a0c6
+# %% ../nbs/api/42_learner.ipynb #eda8d7c2
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -97,7 +96,7 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #e0cedc30
+# %% ../nbs/api/42_learner.ipynb #b1e04b97
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
@@ -133,13 +132,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #e91df038
+# %% ../nbs/api/42_learner.ipynb #9dc47227
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction"
     return show_strip(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #782b557d
+# %% ../nbs/api/42_learner.ipynb #b0cf7380
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here
@@ -151,7 +150,7 @@ def keypoint_learner(
     n_keypoints:int=None, # K, keypoints an image; from the preset if left out
     n_prototypes:int=None, # M, types to learn; from the preset if left out
     preset:str=None, # a name in `PRESETS`; keywords given besides win over it
-    lr_prototypes:float=.1, # learning rate of the prototypes' Adam
+    lr_prototypes:float=None, # learning rate of the prototypes' Adam; the preset's if left out, 0.1 without one
     metrics=None, # fastai metrics besides the parts of the loss, `keypoint_metrics` say
     cbs=None, # callbacks besides the method's own
     **kwargs, # of `ProtoKP`, `KeypointLoss`, `PairCallback`, `PrototypeCallback` or `Learner`
@@ -160,7 +159,8 @@ def keypoint_learner(
     if preset is not None and preset not in PRESETS: raise ValueError(f'preset: got {preset!r}, wanted one of {sorted(PRESETS)}')
     options = {**PRESETS.get(preset, {}), **kwargs}
     K,M = n_keypoints or options.pop('n_keypoints', None), n_prototypes or options.pop('n_prototypes', None)
-    if preset and 'lr_prototypes' in options: lr_prototypes = options.pop('lr_prototypes')
+    usual = options.pop('lr_prototypes', _all['lr_prototypes'])
+    lr_prototypes = usual if lr_prototypes is None else lr_prototypes
     if not K or not M: raise ValueError(f'got n_keypoints={K} and n_prototypes={M}, wanted both, or a preset that has them')
     for k in _DATA|{'n_keypoints','n_prototypes'}: options.pop(k, None)
     takes = {name:_accepted(f) for name,f in _TAKERS.items()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPERATURE', 'RECON', 'cluster_loss', 'equivariance_loss', 'KeypointLoss']
 
-# %% ../nbs/api/30_losses.ipynb #848eb207
+# %% ../nbs/api/30_losses.ipynb #bc2ab23b
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +13,7 @@ from .mixture import check_widths
 from .model import Output
 from .warp import WarpPair, warp
 
-# %% ../nbs/api/30_losses.ipynb #a5525017
+# %% ../nbs/api/30_losses.ipynb #41b2ac45
 TEMPERATURE = 20. # of the released implementation
 
 def cluster_loss(
@@ -26,7 +26,7 @@ def cluster_loss(
     distance = torch.cdist(descriptors, prototypes.detach()).square()/descriptors.shape[1]
     return -(-temperature*distance).log_softmax(1).amax(1).mean()
 
-# %% ../nbs/api/30_losses.ipynb #7b426ad7
+# %% ../nbs/api/30_losses.ipynb #30cfeb4c
 def equivariance_loss(
     first:Tensor, # (B,C,H,W) map of the first view
     second:Tensor, # (B,C,H,W) map of the second
@@ -37,7 +37,7 @@ def equivariance_loss(
     diff = (warp(first, pair.grid)-second).square()*seen
     return diff.sum()/(seen.sum()*first.shape[1]).clamp(min=1)
 
-# %% ../nbs/api/30_losses.ipynb #a1a01537
+# %% ../nbs/api/30_losses.ipynb #1c1c7b3f
 RECON = dict(mse=F.mse_loss) # named reconstruction losses: image, target -> scalar
 
 class KeypointLoss:
@@ -55,6 +55,7 @@ class KeypointLoss:
         self.recon = recon if callable(recon) else RECON[recon]
         self.w_recon,self.w_cluster,self.w_heatmap,self.w_feature,self.temperature = w_recon,w_cluster,w_heatmap,w_feature,temperature
         self.prototypes = self.target = self.pair = None
+        self.ramp = 1. # share of the cluster weight in force, for a warm-up
         self.parts = {}
 
     def __call__(self,
@@ -68,7 +69,7 @@ class KeypointLoss:
         descriptors = kp.descriptor[kp.real]
         parts = dict(recon=self.recon(out.image, self.target[:len(out.image)]),
                      cluster=cluster_loss(descriptors, self.prototypes, self.temperature) if len(descriptors) else out.image.new_zeros(()))
-        total = self.w_recon*parts['recon'] + self.w_cluster*parts['cluster']
+        total = self.w_recon*parts['recon'] + self.ramp*self.w_cluster*parts['cluster']
         if self.pair is not None:
             n = len(self.pair.first)
             parts['eqv_heatmap'] = equivariance_loss(out.score_map[:n], out.score_map[n:], self.pair)

@@ -5,23 +5,23 @@
 # %% auto #0
 __all__ = ['FORMAT', 'Output', 'Encoder', 'ProtoKP']
 
-# %% ../nbs/api/21_model.ipynb #9e792c07
+# %% ../nbs/api/21_model.ipynb #829e317e
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
-from .core import Keypoints, check_images, check_k, check_window, full_precision, replace
+from .core import Keypoints, check_images, check_k, check_window, full_precision
 from .keypoints import TAU, nms, sample_at, soft_argmax, top_k
 from .mixture import assign
 from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #bb0fa94f
+# %% ../nbs/api/21_model.ipynb #aa68c385
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -44,7 +44,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #a06c1ed8
+# %% ../nbs/api/21_model.ipynb #f66b763a
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -65,7 +65,7 @@ class Encoder(nn.Module):
         features = self.features(x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #1a59b7c9
+# %% ../nbs/api/21_model.ipynb #7b8167c5
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 
 class ProtoKP(nn.Module):
@@ -96,7 +96,7 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #60acee15
+# %% ../nbs/api/21_model.ipynb #e765528d
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -104,25 +104,18 @@ def sample(self:ProtoKP,
     n_keypoints:int=None, # K, if another than the model's
 )->Keypoints: # K an image, strongest first
     "Keypoints of the maps: NMS, top-K, soft-argmax, bilinear reads, nearest prototype (Table 9); in full precision under autocast too"
-    with torch.autocast(features.device.type, enabled=False): return self.sample_full(full_precision(features), full_precision(score_map), n_keypoints)
-
-@patch
-def sample_full(self:ProtoKP,
-    features:Tensor, # (B,C,H,W)
-    score_map:Tensor, # (B,1,H,W)
-    n_keypoints:int=None, # K, if another than the model's
-)->Keypoints: # K an image, strongest first
-    "`sample` in the precision of its maps"
-    K,size = n_keypoints or self.n_keypoints, score_map.shape[-2:]
-    check_k(K, size); check_window(self.kernel_size, size)
-    survivors = nms(score_map.detach(), self.kernel_size)
-    peaks = top_k(survivors, K)
-    real = sample_at(survivors, peaks.to(score_map.dtype))[...,0]>0
-    xy = soft_argmax(score_map, peaks, self.kernel_size, self.tau)
-    score = sample_at(score_map, xy)[...,0]*real
-    descriptor = F.normalize(sample_at(features, xy), dim=-1)
-    kind = assign(descriptor.detach().flatten(0,1), self.prototypes.detach().to(descriptor.dtype)).view(real.shape)
-    return self.centred(Keypoints(xy, score, kind, descriptor, real, xy, torch.cat([xy,xy], -1)))
+    score_map = full_precision(score_map)
+    with torch.autocast(features.device.type, enabled=False):
+        K,size = n_keypoints or self.n_keypoints, score_map.shape[-2:]
+        check_k(K, size); check_window(self.kernel_size, size)
+        survivors = nms(score_map.detach(), self.kernel_size)
+        peaks = top_k(survivors, K)
+        real = sample_at(survivors, peaks.to(score_map.dtype))[...,0]>0
+        xy = soft_argmax(score_map, peaks, self.kernel_size, self.tau)
+        score = sample_at(score_map, xy)[...,0]*real
+        descriptor = F.normalize(sample_at(full_precision(features), xy), dim=-1)
+        kind = assign(descriptor.detach().flatten(0,1), self.prototypes.detach().to(descriptor.dtype)).view(real.shape)
+        return self.centred(Keypoints(xy, score, kind, descriptor, real, xy, torch.cat([xy,xy], -1)))
 
 @patch
 def centred(self:ProtoKP,
@@ -132,7 +125,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #d96cbdaf
+# %% ../nbs/api/21_model.ipynb #48b9ab8c
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -165,7 +158,7 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:]) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #b66d38ae
+# %% ../nbs/api/21_model.ipynb #df99dc3f
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from torch import Tensor
-from .mixture import VAR, assign, check_widths, mixture_weights, sample_mixture
+from .mixture import VAR, assign, mixture_weights, sample_mixture
 from .wasserstein import N_PROJECTIONS, sliced_wasserstein
 
 # %% ../nbs/api/15_prototypes.ipynb #8a03aedc
