@@ -6,7 +6,7 @@
 __all__ = ['PLACING', 'PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback',
            'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #7136a8d7
+# %% ../nbs/api/41_callback.ipynb #423a7668
 import warnings
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #c51675bd
+# %% ../nbs/api/41_callback.ipynb #03748368
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -47,7 +47,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #d186937b
+# %% ../nbs/api/41_callback.ipynb #47e91ccb
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -74,16 +74,17 @@ class PairCallback(Callback):
         self.learn.pred = Output.of(self.pred).tensors
 
     def after_loss(self):
-        "Outside training leave image and keypoints to be gathered, and the keypoints' record for the metrics"
+        "Outside training leave image and keypoints to be gathered, and the records for the metrics"
         if self.training: return
-        self.learn.keypoints = Output.of(self.pred).keypoints
+        self.learn.out = Output.of(self.pred)
+        self.learn.keypoints = self.learn.out.keypoints
         self.learn.pred = (self.pred[0], *self.learn.keypoints.tensors)
 
     def after_fit(self):
         "Let go of the last batch"
-        self.learn.loss_func.pair = self.learn.loss_func.target = None
+        self.learn.loss_func.pair = self.learn.loss_func.target = self.learn.out = None
 
-# %% ../nbs/api/41_callback.ipynb #2c09f5bc
+# %% ../nbs/api/41_callback.ipynb #350b60a4
 PLACING = 32 # iterations whose descriptors prototypes are placed on: k-means wants more of them than a step does
 
 class PrototypeCallback(Callback):
@@ -104,7 +105,7 @@ class PrototypeCallback(Callback):
         self.mixture = dict(var=mixture_var, n_projections=n_projections, floor=floor, about=about)
         self.fresh,self.kept = [],[]
 
-# %% ../nbs/api/41_callback.ipynb #e2c9f1e8
+# %% ../nbs/api/41_callback.ipynb #1847adbf
 @patch
 def before_fit(self:PrototypeCallback):
     "A new fit makes its own plan"
@@ -137,7 +138,7 @@ def after_fit(self:PrototypeCallback):
     "Leave the loss as it was found"
     self.learn.loss_func.ramp = 1.
 
-# %% ../nbs/api/41_callback.ipynb #8216f425
+# %% ../nbs/api/41_callback.ipynb #032b6c3c
 @patch
 def after_pred(self:PrototypeCallback):
     "Take the descriptors of real keypoints, once, without gradient"
@@ -154,7 +155,7 @@ def after_step(self:PrototypeCallback):
     self.learn.opt.iteration += 1
     if self.ready(torch.cat(self.kept)): self.move(torch.cat(self.kept[-self.memory:]))
 
-# %% ../nbs/api/41_callback.ipynb #04193281
+# %% ../nbs/api/41_callback.ipynb #f3ab4688
 @patch
 def ready(self:PrototypeCallback,
     descriptors:Tensor, # (N,C)
@@ -184,7 +185,7 @@ def move(self:PrototypeCallback,
     opt.zero_grad()
     self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
 
-# %% ../nbs/api/41_callback.ipynb #88092402
+# %% ../nbs/api/41_callback.ipynb #f502baad
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

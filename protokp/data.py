@@ -6,8 +6,7 @@
 __all__ = ['TensorObjects', 'MakeScenes', 'MakeFreshScenes', 'scene_item', 'SceneBlock', 'scene_dataloaders', 'image_files',
            'folder_dataloaders']
 
-# %% ../nbs/api/40_data.ipynb #9dc89889
-from dataclasses import replace
+# %% ../nbs/api/40_data.ipynb #e77bdc42
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
@@ -21,26 +20,25 @@ from fastai.vision.data import ImageBlock, get_grid
 from fasttransform import ItemTransform
 from torch import Tensor
 from .metrics import split_objects
-from .scenes import Scenes
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/40_data.ipynb #ba60dad6
+# %% ../nbs/api/40_data.ipynb #d4c45d8a
 class TensorObjects(TensorBase):
     "Table of objects, (N,5): centre x, y, width, height, label; label -1 is padding"
 
 class MakeScenes(ItemTransform):
-    "Turns a batch of scene numbers into images and tables of objects, on the batch's device"
+    "Turns a batch of scene numbers into images and their truth, on the batch's device"
     order,split_idx = 0,1 # of the validation set
     def __init__(self,
-        scenes:Scenes, # the recipe
+        scenes, # the recipe: numbers (B,) -> images and truth, with a method `to(device)`
     ): super().__init__(); self.scenes = scenes
 
     def encodes(self, b):
-        numbers,sprites = b[0],self.scenes.sprites
-        if numbers.is_floating_point(): return b # already images
-        if sprites.images.device!=numbers.device: self.scenes = replace(self.scenes, sprites=sprites.to(numbers.device))
-        images,objects = self.scenes(self.number(torch.as_tensor(numbers)))
-        return TensorImage(images), TensorObjects(objects)
+        if b[0].is_floating_point(): return b # already images
+        numbers = torch.as_tensor(b[0])
+        self.scenes = self.scenes.to(numbers.device)
+        images,truth = self.scenes(self.number(numbers))
+        return TensorImage(images), TensorObjects(truth) if isinstance(truth, Tensor) else truth
 
     def number(self, numbers): return numbers
 
@@ -51,7 +49,7 @@ class MakeFreshScenes(MakeScenes):
         self.drawn += len(numbers)
         return torch.arange(self.drawn-len(numbers), self.drawn, device=numbers.device)
 
-# %% ../nbs/api/40_data.ipynb #1de012f8
+# %% ../nbs/api/40_data.ipynb #71f42d26
 def scene_item(
     o, # an integer, or a path, array or PIL image
 ): # the integer, or a `TensorImage` (3,H,W)
@@ -60,15 +58,15 @@ def scene_item(
     return TensorImage(image2tensor(PILImage.create(o)).float()/255)
 
 def SceneBlock(
-    train:Scenes, # recipe of the training scenes
-    valid:Scenes, # recipe of the validation scenes
+    train, # recipe of the training scenes, `Scenes` say
+    valid, # recipe of the validation scenes
 )->TransformBlock:
     "A `TransformBlock` for scenes made on the batch"
     return TransformBlock(batch_tfms=[MakeFreshScenes(train), MakeScenes(valid)])
 
 def scene_dataloaders(
-    train:Scenes, # recipe of the training scenes
-    valid:Scenes, # recipe of the validation scenes: other sprites, other seed
+    train, # recipe of the training scenes, `Scenes` say
+    valid, # recipe of the validation scenes: other sprites, other seed
     n_train:int=1600, # scenes an epoch
     n_valid:int=256, # scenes to judge on
     bs:int=16, # images a batch; training makes two views of each
@@ -78,7 +76,7 @@ def scene_dataloaders(
     block = DataBlock(blocks=(SceneBlock(train, valid), TransformBlock()), splitter=IndexSplitter(range(n_train, n_train+n_valid)))
     return block.dataloaders(range(n_train+n_valid), bs=bs, val_bs=4*bs, device=device, num_workers=0)
 
-# %% ../nbs/api/40_data.ipynb #1a7e6a4d
+# %% ../nbs/api/40_data.ipynb #82babc42
 @dispatch
 def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, names=None, **kwargs):
     "Images with their objects"
@@ -92,7 +90,7 @@ def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrow
             ax.annotate(names[l] if names else str(l), (c-s/2).tolist(), xytext=(2,-8), textcoords='offset points', color=type_colour(l), fontsize=7)
     return ctxs
 
-# %% ../nbs/api/40_data.ipynb #b9cb2c65
+# %% ../nbs/api/40_data.ipynb #1b57b0a3
 def image_files(
     path:str, # folder, searched in depth
 )->list: # at least two image files, sorted

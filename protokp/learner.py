@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #543e1542
+# %% ../nbs/api/42_learner.ipynb #f99f074a
 import inspect
 from functools import partial
 import torch
@@ -26,7 +26,7 @@ from .model import Output, ProtoKP
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #d30d7682
+# %% ../nbs/api/42_learner.ipynb #b5aeca72
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -42,12 +42,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #c153b480
+# %% ../nbs/api/42_learner.ipynb #117c1415
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #2da3ef9a
+# %% ../nbs/api/42_learner.ipynb #63be1773
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -67,7 +67,7 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #11bd9f35
+# %% ../nbs/api/42_learner.ipynb #49d8bea0
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -86,7 +86,7 @@ class KeypointLearner(Learner):
         self.model.eval()
         return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-# %% ../nbs/api/42_learner.ipynb #eda8d7c2
+# %% ../nbs/api/42_learner.ipynb #c576397d
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -96,19 +96,20 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #b1e04b97
+# %% ../nbs/api/42_learner.ipynb #cb598d71
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
     dl=None, # another `DataLoader` to take the batch from
     shuffle:bool=False, # other images each time
+    n_keypoints:int=None, # K, if another than the model's
 )->tuple: # the batch, and the model's `Output` on it
     "One batch and all that the model says about it"
     dl = self.dls[ds_idx].new(shuffle=shuffle) if dl is None else dl
     b = dl.one_batch()
     self.model.eval()
-    return b, self.model(b[0].as_subclass(Tensor))
+    return b, self.model(b[0].as_subclass(Tensor), n_keypoints)
 
 @patch
 def show_results(self:KeypointLearner,
@@ -116,10 +117,11 @@ def show_results(self:KeypointLearner,
     dl=None, # another `DataLoader` to take a batch from
     max_n:int=4, # images shown
     shuffle:bool=True, # other images each time
+    n_keypoints:int=None, # K, if another than the model's
     **kwargs, # for the function that shows, found by dispatch
 ):
-    "Image, score map, keypoints by type and reconstruction of some images"
-    b,out = self.batch_out(ds_idx, dl, shuffle)
+    "Image, score map, keypoints by type and reconstruction of some images; of a layered model every layer as well"
+    b,out = self.batch_out(ds_idx, dl, shuffle, n_keypoints)
     display(b[0], b[1] if len(b)>1 else b[0], None, out, max_n=max_n, **kwargs)
 
 @patch
@@ -132,13 +134,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #9dc47227
+# %% ../nbs/api/42_learner.ipynb #bb7ad4ad
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction"
     return show_strip(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #b0cf7380
+# %% ../nbs/api/42_learner.ipynb #9997639a
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'Output', 'Encoder', 'ProtoKP']
 
-# %% ../nbs/api/21_model.ipynb #829e317e
+# %% ../nbs/api/21_model.ipynb #f494e219
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
+from torch.utils.checkpoint import checkpoint
 from .core import Keypoints, check_images, check_k, check_window, full_precision
 from .keypoints import TAU, nms, sample_at, soft_argmax, top_k
 from .mixture import assign
@@ -21,7 +22,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #aa68c385
+# %% ../nbs/api/21_model.ipynb #7de069d2
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -30,7 +31,7 @@ class Output:
     score_map:Tensor # (B,1,H,W) in [0,1]
     feature_map:Tensor # (B,C,H,W)
     layers:Tensor=None # (B,K,4,H,W) logits of each keypoint's picture; layered mode only
-    alpha:Tensor=None # (B,K,H,W) opacities summing to 1; layered mode only
+    alpha:Tensor=None # (B,K,H,W) opacities summing to 1, or to what the background leaves; layered mode only
 
     @property
     def tensors(self)->tuple:
@@ -44,7 +45,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #f66b763a
+# %% ../nbs/api/21_model.ipynb #7759fc96
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
         features = self.features(x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #7b8167c5
+# %% ../nbs/api/21_model.ipynb #ff415de3
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 
 class ProtoKP(nn.Module):
@@ -81,11 +82,15 @@ class ProtoKP(nn.Module):
         tau:float=TAU, # temperature of the soft-argmax
         splat_var:float=VAR, # of the Gaussian each keypoint paints, px²
         image_channels:int=3, # of the images; layered mode wants 3
+        background:bool=False, # in layered mode: one layer more, the decoder's answer to an empty map
+        chunk:int=None, # in layered mode: keypoints decoded at a time, so that memory does not grow with K; all if left out
     ):
         super().__init__()
+        if background and not layered: raise ValueError('background: got True with layered=False; a background is one more layer, so it wants layered=True')
+        if chunk is not None and chunk<1: raise ValueError(f'chunk: got {chunk}, wanted 1 or more keypoints at a time, or None for all at once')
         if layered and image_channels!=3: raise ValueError(f'image_channels: got {image_channels} with layered=True, wanted 3; layers are red, green, blue and alpha')
         self.config = dict(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, channels=channels, width=width, depth=depth,
-                           layered=layered, tau=tau, splat_var=splat_var, image_channels=image_channels)
+                           layered=layered, tau=tau, splat_var=splat_var, image_channels=image_channels, background=background, chunk=chunk)
         self.encoder = Encoder(image_channels, channels, width, depth)
         self.decoder = UNet(channels, 4 if layered else image_channels, width, depth)
         self.prototypes = nn.Parameter(random_prototypes(n_prototypes, channels))
@@ -96,7 +101,7 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #e765528d
+# %% ../nbs/api/21_model.ipynb #b6a704a3
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -125,24 +130,52 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #48b9ab8c
+# %% ../nbs/api/21_model.ipynb #1953e42e
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
     score:Tensor, # (B,K)
     descriptor:Tensor, # (B,K,C)
     size:tuple, # (H, W) of the image wanted
-    chunk:int=None, # keypoints decoded at a time in layered mode; all at once if left out
+    chunk:int=None, # keypoints decoded at a time in layered mode, if another number than the model's
 )->tuple: # image (B,3,H,W), layers (B,K,4,H,W) or None, alpha (B,K,H,W) or None
     "Repaint an image from keypoints alone"
     features = score[...,None]*descriptor
-    def paint(f, *args): # the dots in full precision, whatever the networks compute in
-        with torch.autocast(features.device.type, enabled=False): return f(*args, size, self.splat_var)
-    if not self.layered: return full_precision(self.decoder(paint(splat, xy, features))).sigmoid(), None, None
-    def part(p, f): return full_precision(self.decoder(paint(splat_each, p, f).flatten(0,1))).view(*p.shape[:2], 4, *size)
-    K = xy.shape[1]; chunk = chunk or K
-    layers = torch.cat([part(xy[:,i:i+chunk], features[:,i:i+chunk]) for i in range(0, K, chunk)], 1)
-    image,alpha = alpha_blend(layers)
+    if self.layered: return self.blended(self.decode_each(xy, features, size, chunk or self.chunk), size)
+    with torch.autocast(features.device.type, enabled=False): dots = splat(xy, features, size, self.splat_var) # in full precision, whatever the networks compute in
+    return full_precision(self.decoder(dots)).sigmoid(), None, None
+
+@patch
+def decode_each(self:ProtoKP,
+    xy:Tensor, # (B,K,2) pixels
+    features:Tensor, # (B,K,C) what each keypoint paints: its descriptor times its score
+    size:tuple, # (H, W) of the image wanted
+    chunk:int=None, # keypoints at a time; what lies within a chunk is computed again on the way back
+)->Tensor: # (B,K,4,H,W) logits
+    "A picture of each keypoint alone (Table 9, object discovery)"
+    def part(p, f):
+        with torch.autocast(f.device.type, enabled=False): dots = splat_each(p, f, size, self.splat_var).flatten(0,1)
+        return full_precision(self.decoder(dots)).view(*p.shape[:2], 4, *size)
+    K = xy.shape[1]
+    if chunk is None or chunk>=K: return part(xy, features)
+    parts = zip(xy.split(chunk, 1), features.split(chunk, 1))
+    return torch.cat([checkpoint(part, *p, use_reentrant=False) if torch.is_grad_enabled() else part(*p) for p in parts], 1)
+
+@patch
+def empty_layer(self:ProtoKP,
+    size:tuple, # (H, W) of the image
+)->Tensor: # (4,H,W) logits
+    "The decoder's answer to an empty map: the background, and the measure of what a layer covers"
+    nothing = self.prototypes.new_zeros(1, self.channels, *size)
+    return full_precision(self.decoder(nothing))[0]
+
+@patch
+def blended(self:ProtoKP,
+    layers:Tensor, # (B,K,4,H,W) logits
+    size:tuple, # (H, W)
+)->tuple: # image (B,3,H,W), the layers, alpha (B,K,H,W)
+    "The layers and their blend"
+    image,alpha = alpha_blend(layers, self.empty_layer(size) if self.background else None)
     return image, layers, alpha
 
 @patch
@@ -158,16 +191,17 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:]) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #df99dc3f
+# %% ../nbs/api/21_model.ipynb #23be0ce1
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing
+    dtype:torch.dtype=None, # of the weights on disk, `torch.float16` halves the file; as they are if left out
     **card, # anything to keep beside the weights: figures, seeds, names of types
 )->Path: # the folder
     "Write `model.safetensors` and `config.json`"
     path = Path(path); path.mkdir(parents=True, exist_ok=True)
     weights,config = path/'model.safetensors',path/'config.json'
-    save_file({k:v.contiguous() for k,v in self.state_dict().items()}, weights.with_suffix('.part'))
+    save_file({k:v.to(dtype or v.dtype).contiguous() for k,v in self.state_dict().items()}, weights.with_suffix('.part'))
     config.with_suffix('.part').write_text(json.dumps(dict(format=FORMAT, model=self.config, card=card), indent=1))
     for f in (weights, config): f.with_suffix('.part').replace(f)
     return path

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['VAR', 'gaussian_axes', 'splat', 'splat_each', 'alpha_blend']
 
-# %% ../nbs/api/11_render.ipynb #bcd3bd51
+# %% ../nbs/api/11_render.ipynb #f9d78bcc
 import torch
 from torch import Tensor
 
-# %% ../nbs/api/11_render.ipynb #a4413cf3
+# %% ../nbs/api/11_render.ipynb #5449385c
 VAR = 0.05 # px², so a standard deviation of 0.22 px: the mass of a keypoint lies on its four neighbours
 
 def gaussian_axes(
@@ -21,7 +21,7 @@ def gaussian_axes(
     def axis(c, n): return (-(torch.arange(n, device=c.device, dtype=c.dtype)-c[...,None]).square()/(2*var)).softmax(-1)
     return axis(xy[...,1], size[0]), axis(xy[...,0], size[1])
 
-# %% ../nbs/api/11_render.ipynb #cea5258c
+# %% ../nbs/api/11_render.ipynb #7b361e24
 def splat(
     xy:Tensor, # (B,K,2) pixels, x first
     features:Tensor, # (B,K,C) what each keypoint paints
@@ -34,7 +34,7 @@ def splat(
     tall = (features[...,None]*column[:,:,None]).flatten(2) # (B,K,C*H)
     return (tall.mT @ row).view(B,C,*size)
 
-# %% ../nbs/api/11_render.ipynb #2c0c1cab
+# %% ../nbs/api/11_render.ipynb #21343bb5
 def splat_each(
     xy:Tensor, # (B,K,2) pixels, x first
     features:Tensor, # (B,K,C) what each keypoint paints
@@ -45,11 +45,14 @@ def splat_each(
     column,row = (a.to(features.dtype) for a in gaussian_axes(xy, size, var))
     return torch.einsum('bkc,bkh,bkw->bkchw', features, column, row)
 
-# %% ../nbs/api/11_render.ipynb #f44ad952
+# %% ../nbs/api/11_render.ipynb #0c046b00
 def alpha_blend(
     layers:Tensor, # (B,K,4,H,W) logits: red, green, blue, alpha
-)->tuple: # image (B,3,H,W) in [0,1], alpha (B,K,H,W) summing to 1 over K
+    background:Tensor=None, # (4,H,W) or (B,4,H,W) logits of one more layer, behind nothing in particular
+)->tuple: # image (B,3,H,W) in [0,1], alpha (B,K,H,W) summing to 1 over K, or to what the background leaves
     "Blend the layers of all keypoints into one image (Table 9, 'Alpha-Blending'); raises `ValueError`"
     if layers.ndim!=5 or layers.shape[2]!=4: raise ValueError(f'layers: got shape {tuple(layers.shape)}, wanted (B,K,4,H,W): red, green, blue and alpha logits of each keypoint')
+    K = layers.shape[1]
+    if background is not None: layers = torch.cat([layers, background.expand(len(layers),-1,-1,-1)[:,None]], 1)
     rgb,alpha = layers[:,:,:3].sigmoid(), layers[:,:,3].softmax(1)
-    return (rgb*alpha[:,:,None]).sum(1), alpha
+    return (rgb*alpha[:,:,None]).sum(1), alpha[:,:K]

@@ -6,13 +6,13 @@
 __all__ = ['HELD_OUT', 'TRIES', 'LAYOUTS', 'hashed_uniform', 'Sprites', 'resize_sprites', 'sklearn_digits', 'random_layout',
            'Scenes']
 
-# %% ../nbs/api/01_scenes.ipynb #51cf4d8c
-from dataclasses import dataclass
+# %% ../nbs/api/01_scenes.ipynb #408668ad
+from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/api/01_scenes.ipynb #aa45aedc
+# %% ../nbs/api/01_scenes.ipynb #25569466
 _MIX = (-0x40a7b892e31b1a47, -0x6b2fb644ecceee15) # SplitMix64's odd multipliers, as signed 64-bit
 _STEP = -0x61c8864680b583eb # the golden ratio times 2^64, as signed 64-bit
 
@@ -33,7 +33,7 @@ def hashed_uniform(
     draws = _mix(base[:,None] + (1+torch.arange(n, device=index.device))*_STEP)
     return _shift(draws, 40).float()/2**24
 
-# %% ../nbs/api/01_scenes.ipynb #aff35ea5
+# %% ../nbs/api/01_scenes.ipynb #647873db
 @dataclass
 class Sprites:
     "Small pictures of one thing each, with their kinds"
@@ -53,7 +53,7 @@ def resize_sprites(
     "Bilinear resize, with antialiasing when it shrinks"
     return F.interpolate(images[:,None], (size,size), mode='bilinear', align_corners=False, antialias=True)[:,0].clamp(0,1)
 
-# %% ../nbs/api/01_scenes.ipynb #4a4fb514
+# %% ../nbs/api/01_scenes.ipynb #80933b05
 HELD_OUT = 0.2 # share of the digits kept for judging
 
 def sklearn_digits(
@@ -69,7 +69,7 @@ def sklearn_digits(
     keep = order[:n] if train else order[n:]
     return Sprites(resize_sprites(images[keep], size), labels[keep], tuple('0123456789'))
 
-# %% ../nbs/api/01_scenes.ipynb #741d8247
+# %% ../nbs/api/01_scenes.ipynb #44b78dd5
 TRIES = 16 # places drawn for each sprite; the first that keeps the distance is used
 LAYOUTS = 16 # layouts made for each scene; the first in which all sprites keep it is used
 
@@ -95,7 +95,7 @@ def random_layout(
     good = widest.clamp(max=min_distance).argmax(1)
     return chosen[torch.arange(len(index), device=index.device), good]
 
-# %% ../nbs/api/01_scenes.ipynb #f45af059
+# %% ../nbs/api/01_scenes.ipynb #d3c7a9b3
 @dataclass
 class Scenes:
     "Recipe of scenes: call it with scene numbers"
@@ -123,3 +123,7 @@ class Scenes:
         centre = corner + (side-1)/2
         label = self.sprites.labels[pick][...,None].to(centre.dtype)
         return images, torch.cat([centre, torch.full_like(centre, side), label], -1)
+
+    def to(self, device)->'Scenes':
+        "The recipe with its sprites on another device; itself if they are there already"
+        return self if self.sprites.images.device==torch.device(device) else replace(self, sprites=self.sprites.to(device))
