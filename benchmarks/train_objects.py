@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback, CancelFitException
+from fastai.learner import SkipToEpoch
 from fastai.torch_core import set_seed
 from protokp.discovery import CLEVR_RECIPE, SIDE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, scene_batches, tetromino_scenes, tetrominoes_learner
 from protokp.learner import PRESETS
@@ -22,7 +23,7 @@ from protokp.objects import ObjectsDataset
 from protokp.tetrominoes import Tetrominoes
 
 HERE = Path(__file__).parent
-EPOCHS = dict(tetrominoes=40, clevr=30)  # of the run on two cores
+EPOCHS = dict(tetrominoes=50, clevr=40)  # of the run on two cores
 FULL_EPOCHS = 400                        # of Table 10's settings: about the paper's number of iterations at its batch sizes
 
 
@@ -47,7 +48,7 @@ class State(Callback):
 
     def __init__(self, folder, seconds, stop_after):
         self.folder, self.limit, self.stop_after = folder, seconds, stop_after
-        self.before, self.curve = 0., []
+        self.before, self.done, self.curve = 0., 0, []
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -61,7 +62,7 @@ class State(Callback):
         if not self.file.exists(): return 0
         s = torch.load(self.file, map_location=next(learn.model.parameters()).device, weights_only=True)
         learn.model.load_state_dict(s['model']); learn.create_opt(); learn.opt.load_state_dict(s['opt'])
-        self.before, self.curve = s['seconds'], s['curve']
+        self.before, self.done, self.curve = s['seconds'], s['epochs'], s['curve']
         for f in learn.dls.train.after_batch.fs:
             if hasattr(f, 'drawn'): f.drawn = s['drawn']
         torch.set_rng_state(s['rng'].cpu())
@@ -72,6 +73,7 @@ class State(Callback):
     def before_train(self): self.epoch_began = time.time()
 
     def after_epoch(self):
+        if self.epoch < self.done: return  # skipped
         names = self.recorder.metric_names[1:-1]
         row = dict(epoch=self.epoch + 1, iteration=self.learn.opt.iteration, seconds=round(self.spent),
                    **{n: round(float(v), 4) if v == v else None for n, v in zip(names, self.recorder.log[1:])})
@@ -137,7 +139,7 @@ def main():
     state = State(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', 60*a.minutes, 60*a.stop_after)
     learn.add_cb(state)
     done = state.resume(learn)
-    if done < epochs: learn.fit_flat_cos(epochs, options['lr'], pct_start=.7, start_epoch=done, reset_opt=False)
+    if done < epochs: learn.fit_flat_cos(epochs, options['lr'], pct_start=.5, cbs=SkipToEpoch(done))  # fastai's fit_flat_cos forgets its start_epoch
     done = state.curve[-1]['epoch']
     if done < epochs and state.curve[-1]['seconds'] < 60*a.minutes*.9: sys.exit(f'{done} of {epochs} epochs done; call again to go on')
 

@@ -6,8 +6,9 @@
 __all__ = ['PLACING', 'PARTS', 'KeypointOptimizer', 'network_params', 'PairCallback', 'PrototypeCallback', 'PartsCallback',
            'PartMetric']
 
-# %% ../nbs/api/41_callback.ipynb #423a7668
+# %% ../nbs/api/41_callback.ipynb #bcaebd3f
 import warnings
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
@@ -21,7 +22,7 @@ from .prototypes import live_prototypes, prototype_loss, prototypes_from
 from .wasserstein import N_PROJECTIONS
 from .warp import WARPS, WarpSize, warp_pair
 
-# %% ../nbs/api/41_callback.ipynb #03748368
+# %% ../nbs/api/41_callback.ipynb #9cc27ebd
 class KeypointOptimizer(OptimWrapper):
     "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
     def __init__(self,
@@ -36,7 +37,9 @@ class KeypointOptimizer(OptimWrapper):
 
     def state_dict(self)->dict:
         "State of both, and how far they are"
-        return dict(networks=self.opt.state_dict(), prototypes=self.prototype_opt.state_dict(), iteration=self.iteration, placed=self.placed)
+        networks = self.opt.state_dict()
+        for g in networks['param_groups']: g.update({k:v.item() for k,v in g.items() if isinstance(v, np.generic)}) # schedules leave numpy's numbers, which torch refuses to load
+        return dict(networks=networks, prototypes=self.prototype_opt.state_dict(), iteration=self.iteration, placed=self.placed)
 
     def load_state_dict(self, state:dict):
         "Restore all of it"
@@ -47,7 +50,7 @@ def network_params(model)->list: # all parameters but the prototypes
     "The splitter of the learner: prototypes belong to another optimiser"
     return [p for n,p in model.named_parameters() if n!='prototypes']
 
-# %% ../nbs/api/41_callback.ipynb #47e91ccb
+# %% ../nbs/api/41_callback.ipynb #f5007137
 class PairCallback(Callback):
     "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
     order = -5
@@ -84,7 +87,7 @@ class PairCallback(Callback):
         "Let go of the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = self.learn.out = None
 
-# %% ../nbs/api/41_callback.ipynb #350b60a4
+# %% ../nbs/api/41_callback.ipynb #805030a9
 PLACING = 32 # iterations whose descriptors prototypes are placed on: k-means wants more of them than a step does
 
 class PrototypeCallback(Callback):
@@ -105,7 +108,7 @@ class PrototypeCallback(Callback):
         self.mixture = dict(var=mixture_var, n_projections=n_projections, floor=floor, about=about)
         self.fresh,self.kept = [],[]
 
-# %% ../nbs/api/41_callback.ipynb #1847adbf
+# %% ../nbs/api/41_callback.ipynb #07310c44
 @patch
 def before_fit(self:PrototypeCallback):
     "A new fit makes its own plan"
@@ -138,7 +141,7 @@ def after_fit(self:PrototypeCallback):
     "Leave the loss as it was found"
     self.learn.loss_func.ramp = 1.
 
-# %% ../nbs/api/41_callback.ipynb #032b6c3c
+# %% ../nbs/api/41_callback.ipynb #8a2a089b
 @patch
 def after_pred(self:PrototypeCallback):
     "Take the descriptors of real keypoints, once, without gradient"
@@ -155,7 +158,7 @@ def after_step(self:PrototypeCallback):
     self.learn.opt.iteration += 1
     if self.ready(torch.cat(self.kept)): self.move(torch.cat(self.kept[-self.memory:]))
 
-# %% ../nbs/api/41_callback.ipynb #f3ab4688
+# %% ../nbs/api/41_callback.ipynb #daf3af0e
 @patch
 def ready(self:PrototypeCallback,
     descriptors:Tensor, # (N,C)
@@ -185,7 +188,7 @@ def move(self:PrototypeCallback,
     opt.zero_grad()
     self.wasserstein,self.live = self.wasserstein.detach(),live_prototypes(descriptors, P.detach())
 
-# %% ../nbs/api/41_callback.ipynb #f502baad
+# %% ../nbs/api/41_callback.ipynb #5628d3a7
 PARTS = ('recon','cluster','eqv_heatmap','eqv_feature','wasserstein','live') # columns of the Recorder's table
 
 class PartsCallback(Callback):

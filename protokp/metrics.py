@@ -6,7 +6,7 @@
 __all__ = ['IOU', 'FIGURES', 'split_objects', 'owner', 'centred_iou', 'localised', 'many_to_one', 'one_to_one',
            'mutual_information', 'Judge', 'KeypointMetric', 'keypoint_metrics']
 
-# %% ../nbs/api/31_metrics.ipynb #21c1cb96
+# %% ../nbs/api/31_metrics.ipynb #52fb8480
 import torch
 from fastai.metrics import Metric
 from fastcore.basics import patch
@@ -14,9 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from .core import Keypoints
 from .prototypes import LIVE_SHARE
-from .truth import SceneTruth
+from .truth import as_truth
 
-# %% ../nbs/api/31_metrics.ipynb #2ea8cde4
+# %% ../nbs/api/31_metrics.ipynb #79b691a3
 def split_objects(
     objects:Tensor, # (B,N,5) centre x, y, width, height, label; label -1 is padding
 )->tuple: # centre (B,N,2), size (B,N,2), label (B,N) int64, there (B,N) bool
@@ -24,7 +24,7 @@ def split_objects(
     label = objects[...,4].long()
     return objects[...,:2], objects[...,2:4], label, label>=0
 
-# %% ../nbs/api/31_metrics.ipynb #d438ae47
+# %% ../nbs/api/31_metrics.ipynb #162cb81b
 def owner(
     xy:Tensor, # (B,K,2) pixels
     real:Tensor, # (B,K) bool
@@ -37,7 +37,7 @@ def owner(
     nearest,index = away.min(-1)
     return torch.where((nearest<=1) & real, index, -1)
 
-# %% ../nbs/api/31_metrics.ipynb #964acfeb
+# %% ../nbs/api/31_metrics.ipynb #d62b5e84
 def centred_iou(
     xy:Tensor, # (B,K,2) centres of the predicted boxes
     objects:Tensor, # (B,N,5)
@@ -64,7 +64,7 @@ def localised(
         found[i,n[good]] = k[good]
     return found.to(objects.device)
 
-# %% ../nbs/api/31_metrics.ipynb #f02b295e
+# %% ../nbs/api/31_metrics.ipynb #a336fabe
 def many_to_one(
     table:Tensor, # (M,L) counts
 )->float: # share right
@@ -87,7 +87,7 @@ def mutual_information(
     rows,cols,both = entropy(joint.sum(1)), entropy(joint.sum(0)), entropy(joint)
     return (2*(rows+cols-both)/(rows+cols).clamp(min=1e-12)).clamp(0,1).item()
 
-# %% ../nbs/api/31_metrics.ipynb #ca5588e2
+# %% ../nbs/api/31_metrics.ipynb #383113d0
 class Judge:
     "Accumulates keypoints against objects; `figures` sums up"
     def __init__(self,
@@ -101,7 +101,7 @@ class Judge:
         self.table,self.use = torch.zeros(self.shape, dtype=torch.long),torch.zeros(self.shape[0], dtype=torch.long)
         self.offsets,self.kinds,self.summary = [],[],None
 
-# %% ../nbs/api/31_metrics.ipynb #691a598f
+# %% ../nbs/api/31_metrics.ipynb #d72feb98
 @patch
 def accumulate(self:Judge,
     kp:Keypoints, # of B images
@@ -125,7 +125,7 @@ def accumulate(self:Judge,
     on = own>=0
     self.offsets.append((kp.xy-centre.gather(1, own.clamp(min=0)[...,None].expand(-1,-1,2)))[on]); self.kinds.append(kp.type[on])
 
-# %% ../nbs/api/31_metrics.ipynb #72f3fbe6
+# %% ../nbs/api/31_metrics.ipynb #896cc948
 @patch
 def spread(self:Judge)->float: # pixels
     "Root mean square distance of keypoints from their type's median offset to the object's centre"
@@ -145,7 +145,7 @@ def figures(self:Judge)->dict: # name -> value
                 live=int((self.use>=LIVE_SHARE*self.use.sum()).sum()) if self.use.sum() else 0)
     return self.summary
 
-# %% ../nbs/api/31_metrics.ipynb #cd21b34b
+# %% ../nbs/api/31_metrics.ipynb #bebb96db
 class KeypointMetric(Metric):
     "One figure of a shared `Judge`, as a fastai metric"
     def __init__(self,
@@ -161,7 +161,7 @@ class KeypointMetric(Metric):
     def accumulate(self, learn):
         "Add the learner's batch, if its target is a table of objects"
         y = learn.yb[0] if learn.yb else None
-        if isinstance(y, SceneTruth): y = y.objects
+        if (truth := as_truth(y)) is not None: y = truth.objects
         if self.feeds and isinstance(y, Tensor) and y.ndim==3 and y.shape[-1]==5: self.judge.accumulate(learn.keypoints, y.as_subclass(Tensor))
 
     @property

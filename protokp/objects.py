@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FILE_FORMAT', 'FILE_VERSION', 'FILE_LAYOUT', 'FILE_WANTED', 'SCENES_READ', 'PROPERTIES', 'TETROMINO_IDS',
-           'SAME_COLOUR', 'CONVERTERS', 'PER_SHARD', 'CROPS', 'CROP_SIDE', 'CROP_RATIO', 'UNSHOWN', 'SHOW_GAP',
-           'SMALL_SET', 'stack_scenes', 'count_objects', 'check_arrays', 'parts_folder', 'shard_path', 'write_shard',
-           'missing_shards', 'merge_shards', 'check_objects_file', 'record_segmentation', 'clevr_scene',
-           'tetromino_scene', 'convert_records', 'protokp_convert', 'crop_box', 'resize_image', 'resize_masks',
-           'ObjectsDataset', 'objects_datasets', 'objects_dataloaders', 'segmentation_picture', 'small_clevr']
+           'SAME_COLOUR', 'CONVERTERS', 'PER_SHARD', 'CROPS', 'CROP_SIDE', 'CROP_RATIO', 'SMALL_SET', 'stack_scenes',
+           'count_objects', 'check_arrays', 'parts_folder', 'shard_path', 'write_shard', 'missing_shards',
+           'merge_shards', 'check_objects_file', 'record_segmentation', 'clevr_scene', 'tetromino_scene',
+           'convert_records', 'protokp_convert', 'crop_box', 'resize_image', 'resize_masks', 'ObjectsDataset',
+           'objects_datasets', 'objects_dataloaders', 'small_clevr']
 
-# %% ../nbs/api/63_objects.ipynb #3138ff75
+# %% ../nbs/api/63_objects.ipynb #54d17d09
 import json
 import os
 import shutil
@@ -30,17 +30,18 @@ from fastcore.script import call_parse
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor
 from torch.utils.data import Dataset
-from .show import to_picture, type_colour
+from .layers import segmentation_picture
+from .show import to_picture
 from .tetrominoes import COLOURS
 from .tfrecords import CLEVR, CLEVR_NAMES, TETROMINOES, RecordFile, parse_record, read_records
 from .truth import SceneTruth, scene_truth
 
-# %% ../nbs/api/63_objects.ipynb #6eebe8c2
+# %% ../nbs/api/63_objects.ipynb #12f70586
 FILE_FORMAT,FILE_VERSION = 'protokp-objects',1
 FILE_LAYOUT = dict(image=('u1',4), segmentation=('u1',3), properties=('i1',3), depth=('f4',2), amodal=('u1',4), visibility=('f4',2)) # type and dimensions
 FILE_WANTED = ('image','segmentation','properties','depth') # the others may be missing
 
-# %% ../nbs/api/63_objects.ipynb #78b5ef29
+# %% ../nbs/api/63_objects.ipynb #cdf259dd
 def _fit(array, dtype): # in this type, or None if that would change it
     with np.errstate(invalid='ignore'): out = array.astype(dtype)
     return out if dtype=='f4' or (out==array).all() else None
@@ -62,7 +63,7 @@ def stack_scenes(
     check_arrays(out)
     return dict(out, count=count_objects(out['segmentation']))
 
-# %% ../nbs/api/63_objects.ipynb #f69f0fee
+# %% ../nbs/api/63_objects.ipynb #eef08d88
 def count_objects(
     segmentation:np.ndarray, # (S,H,W) u8
 )->np.ndarray: # (S) u8
@@ -84,7 +85,7 @@ def check_arrays(
     for k,s in shape.items():
         if s!=fits[k]: raise ValueError(f'{where}: {k}: got shape {s}, wanted {fits[k]} to go with images {shape["image"]} and properties {shape["properties"]}')
 
-# %% ../nbs/api/63_objects.ipynb #1f8c7c81
+# %% ../nbs/api/63_objects.ipynb #27020767
 def parts_folder(
     path:str, # of the objects file
 )->Path: # beside it
@@ -102,7 +103,7 @@ def _attributes(attrs): return {k:v if isinstance(v, (str,int,float,np.generic))
 
 def _create(f, k, shape, dtype): return f.create_dataset(k, shape, dtype, chunks=(1,*shape[1:]), compression='gzip', compression_opts=4, shuffle=True)
 
-# %% ../nbs/api/63_objects.ipynb #63e34572
+# %% ../nbs/api/63_objects.ipynb #29760ea1
 def write_shard(
     path:str, # of the objects file to be
     i:int, # number of the shard, from 0
@@ -131,7 +132,7 @@ def missing_shards(
     if Path(path).is_file(): return []
     return [i for i in range(n) if not shard_path(path, i).is_file()]
 
-# %% ../nbs/api/63_objects.ipynb #ae1a4307
+# %% ../nbs/api/63_objects.ipynb #86c8a120
 def _same(shards): # their attributes, if all agree
     first = {}
     for i,s in enumerate(shards):
@@ -155,7 +156,7 @@ def _copy(shards, f): # all their scenes, chunk by chunk
                 for i in range(n): mask,chunk = g[k].id.read_direct_chunk((i,*rest)); f[k].id.write_direct_chunk((start+i,*rest), chunk, mask)
         start += n
 
-# %% ../nbs/api/63_objects.ipynb #d82ae09c
+# %% ../nbs/api/63_objects.ipynb #5e4ebdc5
 def merge_shards(
     path:str, # of the objects file
     n:int, # shards it is made of
@@ -179,7 +180,7 @@ def merge_shards(
     shutil.rmtree(parts_folder(path))
     return path
 
-# %% ../nbs/api/63_objects.ipynb #dd18061b
+# %% ../nbs/api/63_objects.ipynb #45920b63
 def _open(path): # the file and what its attributes say
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f'{path} is missing; wanted an objects file, as protokp_convert makes them')
@@ -206,7 +207,7 @@ def _info(f, path):
     S,H,W,_ = f['image'].shape
     return dict(name=f.attrs.get('name', ''), names=_names(f, path), scenes=S, objects=f['properties'].shape[1], size=(H,W), source=f.attrs.get('source', ''), seed=int(f.attrs.get('seed', -1)))
 
-# %% ../nbs/api/63_objects.ipynb #16e62347
+# %% ../nbs/api/63_objects.ipynb #18d755ec
 SCENES_READ = 64 # scenes read together where a whole file is gone through
 
 def _check_scene(i, segmentation, properties, names, path):
@@ -227,7 +228,7 @@ def check_objects_file(
             for i,(s,p) in enumerate(zip(f['segmentation'][part], f['properties'][part]), start): _check_scene(i, s, p, info['names'], path)
     return info
 
-# %% ../nbs/api/63_objects.ipynb #aac4876f
+# %% ../nbs/api/63_objects.ipynb #3dfd029c
 def record_segmentation(
     mask:np.ndarray, # (E,H,W,1) u8, 0 or 255, the background first
     visibility:np.ndarray, # (E) above 0 for entities that are there
@@ -246,7 +247,7 @@ def record_segmentation(
     if (visibility[seen]<=0).any(): raise ValueError(f'mask: got pixels of entity {seen[visibility[seen]<=0][0]}, which visibility says is not there')
     return out
 
-# %% ../nbs/api/63_objects.ipynb #dd1481b5
+# %% ../nbs/api/63_objects.ipynb #922acce6
 PROPERTIES = dict(shape='shape', colour='color', size='size', material='material') # names here and in CLEVR's records
 
 def clevr_scene(
@@ -260,7 +261,7 @@ def clevr_scene(
     return dict(image=record['image'], segmentation=record_segmentation(record['mask'], record['visibility']), properties=np.where(there[:,None], properties, -1),
                 depth=np.where(there, record['pixel_coords'][1:,2], np.nan), visibility=record['visibility'][1:])
 
-# %% ../nbs/api/63_objects.ipynb #466a2278
+# %% ../nbs/api/63_objects.ipynb #00fccadf
 TETROMINO_IDS = 20 # shapes are numbered below this
 SAME_COLOUR = .01 # colours, 0 to 1, that differ by less are one
 
@@ -278,7 +279,7 @@ def tetromino_scene(
 CONVERTERS = dict(clevr=(CLEVR, clevr_scene, {k:CLEVR_NAMES[v] for k,v in PROPERTIES.items()}),
                tetrominoes=(TETROMINOES, tetromino_scene, dict(shape=[str(i) for i in range(TETROMINO_IDS)], colour=list(COLOURS)))) # schema, scene, names
 
-# %% ../nbs/api/63_objects.ipynb #e71f5bc2
+# %% ../nbs/api/63_objects.ipynb #3f677c59
 def _done(dest, i, source): # scenes in a shard of an earlier run on the same source
     if not shard_path(dest, i).is_file(): return 0
     with h5py.File(shard_path(dest, i)) as f: return len(f['image']) if f.attrs.get('source')==source else 0
@@ -296,7 +297,7 @@ def _convert(f, dest, kind, n, per_shard): # yields the share done, returns the 
         yield f.share if n is None else f.number/n
     return -(-f.number//per_shard)
 
-# %% ../nbs/api/63_objects.ipynb #5aed3209
+# %% ../nbs/api/63_objects.ipynb #ae0016b6
 def _percent(shares, out): # one item for each percent, for the bar
     shown = 0
     while True:
@@ -327,7 +328,7 @@ def convert_records(
         for _ in progress_bar(bar, total=100) if progress else bar: pass
     return merge_shards(dest, out[0], CONVERTERS[kind][2], name or Path(source).stem, f'converted from {Path(source).name}')
 
-# %% ../nbs/api/63_objects.ipynb #3156c7f8
+# %% ../nbs/api/63_objects.ipynb #924a4aa8
 @call_parse
 def protokp_convert(
     source:str, # TFRecord file of CLEVR or Tetrominoes, gzipped or not
@@ -339,7 +340,7 @@ def protokp_convert(
     f,info = _open(path)
     with f: print(f"\n{path}: {info['scenes']} scenes of {info['size'][0]}x{info['size'][1]} pixels, up to {info['objects']} objects each, with {', '.join(info['names'])}")
 
-# %% ../nbs/api/63_objects.ipynb #d24c43ca
+# %% ../nbs/api/63_objects.ipynb #c63f8d8c
 CROPS = dict(centre=(24/240,64/320), lower=(29/240,64/320)) # where the square begins, as shares of height and width
 CROP_SIDE,CROP_RATIO = 192/240,4/3 # of the square, as a share of the height; width over height of the images these crops are for
 
@@ -358,7 +359,7 @@ def crop_box(
     if isinstance(crop, str) or len(crop)!=4 or not (0<=crop[0]<crop[1]<=H and 0<=crop[2]<crop[3]<=W): raise ValueError(f'crop: got {crop!r}, wanted one of {", ".join(CROPS)}, or pixels (top, bottom, left, right) inside {H}x{W}')
     return tuple(crop)
 
-# %% ../nbs/api/63_objects.ipynb #26687b17
+# %% ../nbs/api/63_objects.ipynb #0ba6ce4d
 def resize_image(
     image:Tensor, # (3,H,W)
     size:tuple, # (H, W) wanted
@@ -375,7 +376,7 @@ def resize_masks(
     y,x = (((torch.arange(n)+.5)*old/n).long() for n,old in zip(size, masks.shape[-2:]))
     return masks[...,y[:,None],x]
 
-# %% ../nbs/api/63_objects.ipynb #97a8999f
+# %% ../nbs/api/63_objects.ipynb #993ef2b0
 class ObjectsDataset(Dataset):
     "Scenes of an objects file: items are an image (3,H,W) in [0,1] and its `SceneTruth`"
     def __init__(self,
@@ -401,7 +402,7 @@ class ObjectsDataset(Dataset):
         if self._file is None or self._pid!=os.getpid(): self._file,self._pid = h5py.File(self.path, 'r'),os.getpid()
         return self._file
 
-# %% ../nbs/api/63_objects.ipynb #387bc5b2
+# %% ../nbs/api/63_objects.ipynb #98ed81ad
 @cache
 def _stored_counts(path, changed): # one entry a scene; of files by others they are counted in a pass over the masks
     with h5py.File(path) as f:
@@ -418,7 +419,7 @@ def _choose(self:ObjectsDataset, indices, max_objects):
     if not len(chosen): raise ValueError(f'{self.path}: got no scene with at most {max_objects} objects, wanted one at least; they have {counts.min()} to {counts.max()}' if len(counts) and max_objects is not None else f'{self.path}: got no scene, wanted one at least')
     return chosen
 
-# %% ../nbs/api/63_objects.ipynb #3fc14f0f
+# %% ../nbs/api/63_objects.ipynb #e9cb98b8
 @patch
 def __getitem__(self:ObjectsDataset, i):
     at,(top,bottom,left,right) = int(self.indices[i]),self.box
@@ -429,7 +430,7 @@ def __getitem__(self:ObjectsDataset, i):
     truth = scene_truth(masks('segmentation').long(), read('properties')[None], amodal, read('depth')[None])
     return TensorImage(image),SceneTruth(*(t[0] for t in truth))
 
-# %% ../nbs/api/63_objects.ipynb #38b13da6
+# %% ../nbs/api/63_objects.ipynb #18c55e45
 def _split(n, n_valid, valid_pct, seed): # numbers to train on, numbers to judge on
     n_valid = max(1, round(valid_pct*n)) if n_valid is None else n_valid
     if not 0<n_valid<n: raise ValueError(f'n_valid: got {n_valid} of {n} scenes to judge on, wanted at least one and fewer than all')
@@ -453,7 +454,7 @@ def objects_datasets(
     if (valid.names,valid.info['objects'])!=(train.names,train.info['objects']): raise ValueError(f'{valid_path}: got up to {valid.info["objects"]} objects with {valid.names}, wanted {train.info["objects"]} with {train.names}, as in {path}')
     return train,valid
 
-# %% ../nbs/api/63_objects.ipynb #2fa9950c
+# %% ../nbs/api/63_objects.ipynb #0f84bdf9
 def objects_dataloaders(
     path:str, # of an objects file
     size:int=112, # side the scenes are resized to, or (H, W), pixels; None as stored
@@ -470,18 +471,9 @@ def objects_dataloaders(
     dls.names = train.names
     return dls
 
-# %% ../nbs/api/63_objects.ipynb #46f785fd
-UNSHOWN = (.15,.15,.15) # colour of pixels that show no object
+# %% ../nbs/api/63_objects.ipynb #0e775770
 SHOW_GAP = 16 # an image is so many times as wide as the gap to its segmentation
 
-def segmentation_picture(
-    segmentation:Tensor, # (H,W) integer: 0 background, i+1 the object in row i
-)->np.ndarray: # (H,W,3) in [0,1]
-    "A colour for each object, dark grey for the background"
-    n = int(segmentation.max()) if segmentation.numel() else 0
-    return np.array([UNSHOWN, *map(type_colour, range(n))])[segmentation.cpu().numpy()]
-
-# %% ../nbs/api/63_objects.ipynb #5ab413e9
 @dispatch
 def show_batch(x:TensorImage, y:SceneTruth, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs):
     "Images, each with its segmentation to the right"
@@ -494,7 +486,7 @@ def show_batch(x:TensorImage, y:SceneTruth, samples, ctxs=None, max_n=9, nrows=N
         ax.imshow(np.concatenate([picture, gap, segmentation_picture(truth.segmentation)], 1)); ax.axis('off')
     return ctxs
 
-# %% ../nbs/api/63_objects.ipynb #1f33be15
+# %% ../nbs/api/63_objects.ipynb #80e626db
 SMALL_SET = 'clevr_like_64.h5'
 
 def small_clevr()->Path: # of an objects file
