@@ -145,7 +145,7 @@ def main():
 
     model = learn.model.eval()
     figures = judged(model, test, names)
-    row = dict(run=name, seed=a.seed, commit=commit(), hardware=hardware(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
+    row = dict(run=name, seed=a.seed, commit=commit(), hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
                epochs=done, planned=epochs, epoch_scenes=a.epoch_scenes, model=model.config, figures=figures, curve=state.curve)
     write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
     model.cpu().save_pretrained(weights, dtype=torch.float16, **{k: row[k] for k in ('seed', 'commit', 'minutes', 'figures')},
