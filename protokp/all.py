@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #d3e56099
+# %% ../nbs/api/79_all.ipynb #73ff0ac1
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
+from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
 from .keypoints import nms, sample_at, soft_argmax, top_k
 from .render import alpha_blend, splat, splat_each
 from .warp import WARPS, WarpPair, WarpSize, warp, warp_pair
@@ -19,12 +20,18 @@ from .model import Encoder, Output, ProtoKP
 from .centring import centre_each, painted
 from .losses import KeypointLoss, cluster_loss, equivariance_loss
 from .metrics import Judge, KeypointMetric, keypoint_metrics, many_to_one, mutual_information, one_to_one
-from .show import prototype_pictures, show_keypoints, show_prototypes, show_strip, type_colour
+from .show import prototype_pictures, show_keypoints, show_prototypes, show_strip, to_picture, type_colour
+from .segmentation import SceneJudge, adjusted_rand_index, explains, layer_extent, object_metrics, segment, stands_for
+from .layers import segmentation_picture, show_layers, show_occlusion, show_types
 from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, scene_dataloaders
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
 from .digits import MNISTHard, mnist_hard_dataloaders, mnist_hard_like, mnist_sprites, read_idx
+from .tetrominoes import Tetrominoes
+from .objects import ObjectsDataset, check_objects_file, convert_records, objects_dataloaders, small_clevr
+from .clevr import ClevrLike, render_clevr
 from .cli import DIGITS, digit_scenes, digits_learner, judge_digits, protokp_demo
+from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
 
-# %% ../nbs/api/79_all.ipynb #cc5b106f
+# %% ../nbs/api/79_all.ipynb #1ae4af4b
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

@@ -6,7 +6,7 @@
 __all__ = ['UNSHOWN', 'CHEQUER', 'GREYS', 'PANEL', 'WORTH', 'HIDDEN_COLOUR', 'segmentation_picture', 'over_chequer',
            'show_layers', 'hidden_objects', 'show_occlusion', 'type_crops', 'show_types']
 
-# %% ../nbs/api/34_layers.ipynb #70b00a3e
+# %% ../nbs/api/34_layers.ipynb #675efb59
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -18,19 +18,17 @@ from .segmentation import explains, layer_extent, segment, sole_keypoint, stands
 from .show import show_keypoints, to_picture, type_colour
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
 
-# %% ../nbs/api/34_layers.ipynb #0fd2bb51
+# %% ../nbs/api/34_layers.ipynb #d7c03add
 UNSHOWN = (.15,.15,.15) # colour of pixels that show no object
 
 def segmentation_picture(
     labels:Tensor, # (H,W) integer: 0 background, i+1 object or keypoint i
-    colours:list=None, # of the objects, (red, green, blue) each; `type_colour` of their number if left out
 )->np.ndarray: # (H,W,3) in [0,1]
     "A colour for each object"
     n = int(labels.max()) if labels.numel() else 0
-    colours = [type_colour(i) for i in range(n)] if colours is None else list(colours)[:n]
-    return np.array([UNSHOWN, *colours])[labels.detach().cpu().numpy()]
+    return np.array([UNSHOWN, *map(type_colour, range(n))])[labels.detach().cpu().numpy()]
 
-# %% ../nbs/api/34_layers.ipynb #b5c41b67
+# %% ../nbs/api/34_layers.ipynb #b6b1ab5f
 CHEQUER,GREYS = 6,(.82,.95) # side of a square, pixels of a picture 64 high; its two greys
 
 def over_chequer(
@@ -43,21 +41,26 @@ def over_chequer(
     ground = torch.where((x+y)%2==0, *GREYS)
     return to_picture(rgb*opacity + ground*(1-opacity))
 
-# %% ../nbs/api/34_layers.ipynb #cf189401
+# %% ../nbs/api/34_layers.ipynb #00e278f3
 PANEL = .85 # height of a picture, inches
+
+def _plain(t): # a tensor as pictures want it
+    if t is None: return t
+    t = t.detach().as_subclass(Tensor).cpu()
+    return t.float() if t.is_floating_point() else t
 
 def _bare(ax, colour=None, dotted=False):
     ax.set(xticks=[], yticks=[])
     for s in ax.spines.values(): s.set(visible=colour is not None, color=colour, linewidth=1.5, linestyle=':' if dotted else '-')
 
 def _stack(axs, image, rgb, alpha, kp, names, explained): # the two lines of one image
-    kinds = [type_colour(int(t)) for t in kp.type]
-    axs[0,0].imshow(to_picture(image)); axs[0,1].imshow(segmentation_picture(segment(alpha[None])[0], kinds))
+    axs[0,0].imshow(to_picture(image)); axs[0,1].imshow(segmentation_picture(segment(alpha[None])[0]))
     show_keypoints(image, kp[explained], axs[1,1], names, boxes=False)
     for k,(above,below) in enumerate(zip(axs[0,2:], axs[1,2:])):
         above.imshow(over_chequer(rgb[k], alpha[k])); below.imshow(alpha[k].cpu(), cmap='gray', vmin=0, vmax=1)
-        for ax in (above,below): _bare(ax, kinds[k], not explained[k])
-        if explained[k]: above.set_title(names[int(kp.type[k])] if names else f'type {int(kp.type[k])}', fontsize=6, color=kinds[k], pad=2)
+        for ax in (above,below): _bare(ax, type_colour(k), not explained[k])
+        kind = int(kp.type[k])
+        if explained[k]: above.set_title(names[kind] if names else f'type {kind}', fontsize=6, color=type_colour(kind), pad=2)
 
 def show_layers(
     images:Tensor, # (B,3,H,W) in [0,1]
@@ -68,7 +71,7 @@ def show_layers(
 ): # the figure
     "Image, masks, reconstruction, keypoints, and every layer with its opacity; raises `ValueError`"
     if out.alpha is None: raise ValueError('out: got no layers, wanted the output of a layered model; make it with `layered=True`, and repaint all images')
-    out = Output.of(tuple(t.detach().as_subclass(Tensor).float().cpu() if t.is_floating_point() else t.detach().as_subclass(Tensor).cpu() for t in out.tensors))
+    out = Output.of(tuple(map(_plain, out.tensors)))
     n,K = min(len(images), max_n),out.alpha.shape[1]; H,W = images.shape[-2:]
     explained = explains(out.alpha, out.keypoints.score, out.keypoints.real)
     fig = fig or plt.figure(figsize=(PANEL*W/H*(K+2), 2.2*PANEL*n), layout='constrained')
@@ -76,12 +79,12 @@ def show_layers(
     for ax in axs.flat: _bare(ax)
     for i in range(n):
         rows = axs[2*i:2*i+2]
-        _stack(rows, images[i].detach().as_subclass(Tensor).float().cpu(), out.layers[i,:,:3].sigmoid(), out.alpha[i], out.keypoints[i], names, explained[i])
+        _stack(rows, _plain(images[i]), out.layers[i,:,:3].sigmoid(), out.alpha[i], out.keypoints[i], names, explained[i])
         rows[1,0].imshow(to_picture(out.image[i]))
         for ax,t in zip((*rows[0,:2],*rows[1,:2]), ('image','masks','repainted','keypoints')): ax.set_title(t, fontsize=6, pad=2)
     return fig
 
-# %% ../nbs/api/34_layers.ipynb #6c4a79eb
+# %% ../nbs/api/34_layers.ipynb #34d92cba
 WORTH = .15 # least hidden share of an object worth a picture
 HIDDEN_COLOUR = (.9,.1,.1)
 
@@ -97,14 +100,14 @@ def hidden_objects(
     order = share[b,n].argsort(descending=True, stable=True)
     return torch.stack([b,n,sole[b,n]], 1)[order]
 
-# %% ../nbs/api/34_layers.ipynb #fd349567
+# %% ../nbs/api/34_layers.ipynb #3ed07eba
 def _outline(ax, mask, colour): ax.contour(mask.cpu().float().numpy(), levels=[.5], colors=[colour], linewidths=1)
 
-def _hidden_row(axs, image, labels, kinds, layer, own, seen, whole, k): # the five pictures of one hidden object
+def _hidden_row(axs, image, labels, layer, own, seen, whole, k): # the five pictures of one hidden object
     hidden = whole & ~seen
     x,y,w,h = mask_boxes(hidden).tolist()
     axs[0].imshow(to_picture(image)); axs[0].add_patch(plt.Rectangle((x-w/2-1,y-h/2-1), w+2, h+2, fill=False, ec=HIDDEN_COLOUR, lw=1.2))
-    axs[1].imshow(segmentation_picture(labels, kinds))
+    axs[1].imshow(segmentation_picture(labels))
     axs[2].imshow(over_chequer(layer[:3].sigmoid(), own.float())); axs[3].imshow(labels==k+1, cmap='gray')
     axs[4].imshow(np.where(hidden[...,None].numpy(), HIDDEN_COLOUR, seen[...,None].numpy()*np.ones(3)))
     for ax in axs[2:4]: _outline(ax, whole, 'tab:orange')
@@ -127,11 +130,10 @@ def show_occlusion(
     for ax in axs.flat: _bare(ax)
     for ax,t in zip(axs[0], ('image, hidden part boxed','masks','the layer alone','its mask','truth, hidden part red')): ax.set_title(t, fontsize=7)
     for line,(b,n,k) in zip(axs, rows):
-        kinds = [type_colour(i) for i in range(out.alpha.shape[1])]
-        _hidden_row(line, images[b].as_subclass(Tensor).cpu(), labels[b], kinds, out.layers[b,k].detach().cpu(), extent[b,k], truth.visible[b,n].cpu(), truth.amodal[b,n].cpu(), k)
+        _hidden_row(line, _plain(images[b]), labels[b], _plain(out.layers[b,k]), extent[b,k], truth.visible[b,n].cpu(), truth.amodal[b,n].cpu(), k)
     return fig
 
-# %% ../nbs/api/34_layers.ipynb #998d0e3f
+# %% ../nbs/api/34_layers.ipynb #9f240968
 def type_crops(
     images:Tensor, # (B,3,H,W) in [0,1]
     out:Output, # of a layered model on them

@@ -8,7 +8,7 @@ __all__ = ['SOLID', 'MIN_SCORE', 'MIN_PIXELS', 'BACKGROUND', 'MIN_OVERLAP', 'HID
            'centre_distance', 'whole_masks', 'occluding_pairs', 'layer_of', 'order_right', 'layer_extent', 'mask_iou',
            'check_scenes', 'SceneJudge', 'ObjectMetric', 'object_figures', 'object_metrics']
 
-# %% ../nbs/api/33_segmentation.ipynb #ecde7c0f
+# %% ../nbs/api/33_segmentation.ipynb #4fb4f9f6
 from collections import defaultdict
 import torch
 from fastcore.basics import patch
@@ -18,7 +18,7 @@ from .metrics import KeypointMetric, localised, many_to_one, mutual_information,
 from .model import Output
 from .truth import SceneTruth, as_truth, hidden_share
 
-# %% ../nbs/api/33_segmentation.ipynb #ef33e03d
+# %% ../nbs/api/33_segmentation.ipynb #f7a4a7dd
 def segment(
     alpha:Tensor, # (B,K,H,W) opacities; what they leave of 1 is background
 )->Tensor: # (B,H,W) int64: 0 background, k+1 the layer of keypoint k
@@ -26,7 +26,7 @@ def segment(
     alpha = full_precision(alpha)
     return torch.cat([1-alpha.sum(1, keepdim=True), alpha], 1).argmax(1)
 
-# %% ../nbs/api/33_segmentation.ipynb #90f9d14a
+# %% ../nbs/api/33_segmentation.ipynb #5deb4146
 def contingency(
     true:Tensor, # (B,H,W) integer labels, 0 or more
     pred:Tensor, # (B,H,W) integer labels, 0 or more
@@ -41,7 +41,7 @@ def contingency(
     cell = cell.flatten() if ignore is None else cell[true!=ignore]
     return cell.bincount(minlength=B*T*Q).view(B,T,Q).double()
 
-# %% ../nbs/api/33_segmentation.ipynb #7d6c76ba
+# %% ../nbs/api/33_segmentation.ipynb #c5627eb3
 def adjusted_rand_index(
     true:Tensor, # (B,H,W) integer labels
     pred:Tensor, # (B,H,W) integer labels
@@ -56,7 +56,7 @@ def adjusted_rand_index(
     index = (both-chance)/((rows+cols)/2-chance)
     return torch.where((both==rows) & (both==cols), 1., index).masked_fill(n==0, torch.nan)
 
-# %% ../nbs/api/33_segmentation.ipynb #9494233d
+# %% ../nbs/api/33_segmentation.ipynb #780ed735
 SOLID = .8 # a pixel this opaque is its layer's beyond dispute: all others together have a fifth
 
 def shared_pixels(
@@ -77,7 +77,7 @@ def stands_for(
     good = 2*most>solid.flatten(2).sum(-1)
     return torch.where(good if real is None else good & real, index, -1)
 
-# %% ../nbs/api/33_segmentation.ipynb #df25c2e6
+# %% ../nbs/api/33_segmentation.ipynb #2bcbf10a
 def sole_keypoint(
     stands:Tensor, # (B,K) int64, from `stands_for`
     n_objects:int, # N
@@ -86,7 +86,7 @@ def sole_keypoint(
     hits = stands[:,:,None]==torch.arange(n_objects, device=stands.device)
     return torch.where(hits.sum(1)==1, hits.int().argmax(1), -1)
 
-# %% ../nbs/api/33_segmentation.ipynb #cd7f1356
+# %% ../nbs/api/33_segmentation.ipynb #6fd00906
 def property_table(
     kind:Tensor, # (B,K) int64, type of each keypoint
     stands:Tensor, # (B,K) int64, from `stands_for`
@@ -99,7 +99,7 @@ def property_table(
     good = (stands>=0) & (value>=0)
     return (kind[good]*n_values+value[good]).bincount(minlength=n_prototypes*n_values).view(n_prototypes, n_values)
 
-# %% ../nbs/api/33_segmentation.ipynb #a4b0cb70
+# %% ../nbs/api/33_segmentation.ipynb #af3b3038
 MIN_SCORE = .1 # below this a keypoint paints next to nothing
 MIN_PIXELS = 9 # 3x3: what is smaller is a speck
 BACKGROUND = .5 # share of the border, or of the image, above which a layer is the background
@@ -118,7 +118,7 @@ def explains(
     share = torch.maximum(border.float().mean(-1), solid.float().mean((2,3)))
     return real & (score>min_score) & (solid.sum((2,3))>=min_pixels) & (share<=background)
 
-# %% ../nbs/api/33_segmentation.ipynb #b0c42c97
+# %% ../nbs/api/33_segmentation.ipynb #fe1ba179
 def centre_distance(
     xy:Tensor, # (B,K,2) pixels
     real:Tensor, # (B,K) bool
@@ -129,7 +129,7 @@ def centre_distance(
     centre = objects[...,:2].gather(1, own.clamp(min=0)[...,None].expand(-1,-1,2))
     return torch.where(own>=0, (xy-centre).norm(dim=-1), torch.nan)
 
-# %% ../nbs/api/33_segmentation.ipynb #9a44fb7a
+# %% ../nbs/api/33_segmentation.ipynb #1f793dbc
 MIN_OVERLAP = 9 # pixels, 3x3
 
 def whole_masks(
@@ -148,7 +148,7 @@ def occluding_pairs(
     shown = shared_pixels(truth.visible, whole) # [i,j]: pixels that show i where j would be
     return (shared_pixels(whole, whole)>=min_overlap) & (shown>shown.mT)
 
-# %% ../nbs/api/33_segmentation.ipynb #d8d9cd6c
+# %% ../nbs/api/33_segmentation.ipynb #5cbd0489
 def layer_of(
     maps:Tensor, # (B,K,H,W) one map a keypoint
     keypoint:Tensor, # (B,N) index of each object's keypoint; -1 gets a map of zeros
@@ -166,7 +166,7 @@ def order_right(
     mine,whole = layer_of(alpha, keypoint),whole_masks(truth)
     return shared_pixels(truth.visible*mine, whole) > shared_pixels(truth.visible, whole*mine)
 
-# %% ../nbs/api/33_segmentation.ipynb #ce12b5a8
+# %% ../nbs/api/33_segmentation.ipynb #730dd37f
 HIDDEN = .05 # share of a thing above which it counts as hidden in part
 
 def layer_extent(
@@ -185,7 +185,7 @@ def mask_iou(
     "Intersection over union"
     return (a&b).flatten(-2).sum(-1)/(a|b).flatten(-2).sum(-1).clamp(min=1)
 
-# %% ../nbs/api/33_segmentation.ipynb #6ba06c17
+# %% ../nbs/api/33_segmentation.ipynb #59914631
 def check_scenes(
     alpha:Tensor, # (B,K,H,W), or None from a model without layers
     truth:SceneTruth, # of the same images
@@ -202,7 +202,7 @@ def check_scenes(
     if truth.properties.shape[-1]!=len(names): raise ValueError(f'properties: got {truth.properties.shape[-1]} columns, wanted {len(names)}: {", ".join(names) or "none"}; give the judge the names of the data set')
     if (truth.properties>=sizes).any(): raise ValueError(f'properties: got values up to {truth.properties.flatten(0,1).amax(0).tolist()}, wanted less than {sizes.tolist()} for {", ".join(names)}; give the judge the names of the data set')
 
-# %% ../nbs/api/33_segmentation.ipynb #4ec25c93
+# %% ../nbs/api/33_segmentation.ipynb #3b8aec51
 class SceneJudge:
     "Accumulates layers and keypoints against scenes; `figures` sums up"
     def __init__(self,
@@ -234,7 +234,7 @@ class SceneJudge:
         "How many objects were judged"
         return self.counts['once']
 
-# %% ../nbs/api/33_segmentation.ipynb #e86e4a57
+# %% ../nbs/api/33_segmentation.ipynb #8efb0d49
 @patch
 def judge_masks(self:SceneJudge,
     kp:Keypoints, # of B images
@@ -262,7 +262,7 @@ def judge_places(self:SceneJudge,
     away = centre_distance(kp.centre, kp.real, truth.objects)
     self.add('distance', away[away.isfinite()])
 
-# %% ../nbs/api/33_segmentation.ipynb #fe69f1d0
+# %% ../nbs/api/33_segmentation.ipynb #7346c223
 @patch
 def judge_order(self:SceneJudge,
     alpha:Tensor, # (B,K,H,W)
@@ -289,7 +289,7 @@ def judge_hidden(self:SceneJudge,
     if extent is not None: self.add('amodal_iou', mask_iou(layer_of(extent, sole), whole)[hidden])
     self.add('mask_amodal_iou', mask_iou(mask, whole)[hidden]); self.add('visible_iou', mask_iou(mask, truth.visible)[hidden])
 
-# %% ../nbs/api/33_segmentation.ipynb #5f99b7e2
+# %% ../nbs/api/33_segmentation.ipynb #8c80b841
 @patch
 @torch.no_grad()
 def accumulate(self:SceneJudge,
@@ -316,7 +316,7 @@ def figures(self:SceneJudge)->dict: # name -> value
     return dict(ari=self.mean('ari'), once=self.mean('once'), **types, **means,
                 n_images=self.counts['ari'], n_objects=self.objects, n_pairs=self.counts['order_right'], n_hidden=self.counts['visible_iou'])
 
-# %% ../nbs/api/33_segmentation.ipynb #232dcd3a
+# %% ../nbs/api/33_segmentation.ipynb #c3710c9e
 class ObjectMetric(KeypointMetric):
     "One figure of a shared `SceneJudge`, as a fastai metric"
     def accumulate(self, learn):
