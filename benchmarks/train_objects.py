@@ -23,7 +23,7 @@ from protokp.objects import ObjectsDataset
 from protokp.tetrominoes import Tetrominoes
 
 HERE = Path(__file__).parent
-EPOCHS = dict(tetrominoes=50, clevr=40)  # of the run on two cores
+EPOCHS = dict(tetrominoes=50, clevr=12)  # of the run on two cores
 FULL_EPOCHS = 400                        # of Table 10's settings: about the paper's number of iterations at its batch sizes
 
 
