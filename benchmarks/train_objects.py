@@ -130,6 +130,7 @@ def main():
     a = p.parse_args()
     if a.data == 'clevr' and not (a.valid and (a.train or a.judge)): sys.exit('clevr wants --train and --valid, files made by protokp_render or protokp_convert')
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
+    code = commit()  # what is run, whatever is committed meanwhile
     set_seed(a.seed)
     learn, options, test, names = learner(a)
     weights = a.out/'models'/name
@@ -145,7 +146,7 @@ def main():
 
     model = learn.model.eval()
     figures = judged(model, test, names)
-    row = dict(run=name, seed=a.seed, commit=commit(), hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
+    row = dict(run=name, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
                epochs=done, planned=epochs, epoch_scenes=a.epoch_scenes, model=model.config, figures=figures, curve=state.curve)
     write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
     model.cpu().save_pretrained(weights, dtype=torch.float16, **{k: row[k] for k in ('seed', 'commit', 'minutes', 'figures')},

@@ -10,7 +10,7 @@ __all__ = ['CLEVR_LIKE', 'RGB', 'RADIUS', 'FLOOR', 'MARGIN', 'SEEN', 'TRIES', 'A
            'clevr_layout', 'clevr_truth', 'mitsuba', 'mitsuba_scene', 'render_light', 'srgb', 'render_scene',
            'render_clevr', 'protokp_render']
 
-# %% ../nbs/api/64_clevr.ipynb #7246187a
+# %% ../nbs/api/64_clevr.ipynb #8966ab47
 import json
 import math
 import os
@@ -31,7 +31,7 @@ from .objects import merge_shards, missing_shards, parts_folder, shard_path, wri
 from .scenes import hashed_uniform
 from .truth import SceneTruth, hidden_share, scene_truth
 
-# %% ../nbs/api/64_clevr.ipynb #0f5e4f2c
+# %% ../nbs/api/64_clevr.ipynb #c87ca24f
 CLEVR_LIKE = dict(shape=('cube','sphere','cylinder'), colour=('gray','red','blue','green','brown','purple','cyan','yellow'), size=('small','large'), material=('rubber','metal'))
 RGB = dict(gray=(87,87,87), red=(173,35,35), blue=(42,75,215), green=(29,105,20), brown=(129,74,25), purple=(129,38,192), cyan=(41,208,208), yellow=(255,238,51))
 RADIUS = (.35,.7) # of small and large things
@@ -61,7 +61,7 @@ class ClevrLike:
         if min(self.size)<1: raise ValueError(f'size: got {self.size}, wanted height and width in pixels')
         if self.spp<1 or math.isqrt(self.spp)**2!=self.spp: raise ValueError(f'spp: got {self.spp} samples a pixel, wanted a square number; try {max(round(self.spp**.5),1)**2}')
 
-# %% ../nbs/api/64_clevr.ipynb #349663ac
+# %% ../nbs/api/64_clevr.ipynb #d49737a2
 CAMERA,LOOK_AT,FOV = (7.4,-6.5,5.3),(0.,0.,.35),49.1 # place and aim, units; field of view across, degrees
 CROPPED = 192/320 # side of CLEVR's crop, as a share of the image's width
 
@@ -94,7 +94,7 @@ def inside_crop(
     reach = ahead[...,0]*CROPPED*math.tan(math.radians(FOV)/2)
     return torch.maximum(right.abs(), up.abs())[...,0]+radius <= reach
 
-# %% ../nbs/api/64_clevr.ipynb #d4ffac5a
+# %% ../nbs/api/64_clevr.ipynb #96b1d6ee
 @dataclass
 class Layout:
     "Where everything is in B scenes, before any pixel"
@@ -139,7 +139,7 @@ def draw_layout(
         lay.good = lay.good & (free.any(1) | ~there[:,k])
     return lay
 
-# %% ../nbs/api/64_clevr.ipynb #0a9f16eb
+# %% ../nbs/api/64_clevr.ipynb #895483ec
 def meet_sphere(
     o:Tensor, # (…,3) origin relative to the middle of the thing, units of its radius
     d:Tensor, # (…,3) directions
@@ -149,7 +149,7 @@ def meet_sphere(
     root = b*b-a*c
     return torch.where(root>0, (-b-root.clamp(min=0).sqrt())/a, torch.inf)
 
-# %% ../nbs/api/64_clevr.ipynb #1cbf6c3a
+# %% ../nbs/api/64_clevr.ipynb #b641763e
 PARALLEL = 1e-9 # a direction this close to a plane counts as this steep, so that nothing is divided by 0
 
 def meet_slabs(
@@ -162,7 +162,7 @@ def meet_slabs(
     near,far = (-half-o)/d,(half-o)/d
     return torch.minimum(near, far).amax(-1), torch.maximum(near, far).amin(-1)
 
-# %% ../nbs/api/64_clevr.ipynb #fea0d386
+# %% ../nbs/api/64_clevr.ipynb #e42eba79
 def meet_cube(
     o:Tensor, # (…,3) origin relative to the middle, turned into the cube's axes
     d:Tensor, # (…,3) directions
@@ -182,7 +182,7 @@ def meet_cylinder(
     enter,leave = torch.maximum(enter, (-b-reach)/a),torch.minimum(leave, (-b+reach)/a)
     return torch.where((root>0) & (enter<leave), enter, torch.inf)
 
-# %% ../nbs/api/64_clevr.ipynb #32eca1ed
+# %% ../nbs/api/64_clevr.ipynb #4fbdca09
 def object_heights(
     lay:Layout, # of B scenes
 )->Tensor: # (B,N) units above the floor
@@ -205,7 +205,7 @@ def ray_depths(
     t = t.masked_fill(~lay.there[...,None], torch.inf)
     return t.view(*t.shape[:2], *size), (origin[:,None]-middle).norm(dim=-1)
 
-# %% ../nbs/api/64_clevr.ipynb #f5b402ed
+# %% ../nbs/api/64_clevr.ipynb #903f8f80
 def masks_of(
     depth:Tensor, # (B,N,H,W) from `ray_depths`
 )->tuple: # segmentation (B,H,W) uint8, amodal (B,N,H,W) bool
@@ -224,7 +224,7 @@ def shown_share(
     def some(lay): return (masks_of(ray_depths(lay, recipe.size)[0])[0][:,None]==rows).float().mean((2,3))
     return torch.cat([some(lay[i:i+AT_ONCE]) for i in range(0, len(lay.xy), AT_ONCE)])
 
-# %% ../nbs/api/64_clevr.ipynb #2cb2574b
+# %% ../nbs/api/64_clevr.ipynb #91bef932
 def clevr_layout(
     recipe:ClevrLike, # of the scenes
     index:Tensor, # (B,) int64, which scenes
@@ -250,7 +250,7 @@ def clevr_truth(
     segmentation,amodal = masks_of(depth)
     return scene_truth(segmentation, lay.kind.masked_fill(~lay.there[...,None], -1), amodal, away.masked_fill(~lay.there, torch.nan))
 
-# %% ../nbs/api/64_clevr.ipynb #c12bcf0e
+# %% ../nbs/api/64_clevr.ipynb #159c42ea
 VARIANT = 'scalar_rgb'
 BLOCK = 32 # side of the squares the picture is rendered in, pixels; left alone it follows from the number of threads, and the grain with it
 BOUNCES = 5 # vertices of a light path: enough for what metal shows of its neighbours
@@ -268,7 +268,7 @@ def mitsuba(
     drjit.set_thread_count(threads)
     return mi
 
-# %% ../nbs/api/64_clevr.ipynb #06254928
+# %% ../nbs/api/64_clevr.ipynb #4a1eb59c
 def _rgb(values): return dict(type='rgb', value=list(values))
 
 def _material(kind):
@@ -287,7 +287,7 @@ def _things(mi, lay): # the shapes of one scene
             yield dict(type='cylinder', p0=[x,y,0], p1=[x,y,2*r], radius=r, bsdf=bsdf)
             yield dict(type='disk', to_world=T().translate([x,y,2*r])@T().scale(r), bsdf=bsdf)
 
-# %% ../nbs/api/64_clevr.ipynb #2143c08d
+# %% ../nbs/api/64_clevr.ipynb #b786b427
 def mitsuba_scene(
     mi, # from `mitsuba`
     recipe:ClevrLike, # of the scene
@@ -305,7 +305,7 @@ def mitsuba_scene(
                 floor=dict(type='rectangle', to_world=T().scale(60), bsdf=dict(type='diffuse', reflectance=_rgb([GREY]*3))), sky=dict(type='constant', radiance=_rgb([SKY]*3)),
                 **{f'light{i}':light(p, s.numpy(), h, r) for i,((p,h,r),s) in enumerate(zip(LIGHTS, lay.lights))}, **{f'thing{i}':t for i,t in enumerate(_things(mi, lay))})
 
-# %% ../nbs/api/64_clevr.ipynb #9f101df3
+# %% ../nbs/api/64_clevr.ipynb #ab0ae35a
 def render_light(
     mi, # from `mitsuba`
     scene:dict, # from `mitsuba_scene`
@@ -316,7 +316,7 @@ def render_light(
     def only(light): return {k:v for k,v in scene.items() if k==light or k not in lights}
     return sum(np.array(mi.render(mi.load_dict(only(k)), seed=seed+i)) for i,k in enumerate(lights))
 
-# %% ../nbs/api/64_clevr.ipynb #d12b787c
+# %% ../nbs/api/64_clevr.ipynb #6da42892
 def srgb(
     linear:np.ndarray, # light, 1 is white
 )->np.ndarray: # u8
@@ -324,7 +324,7 @@ def srgb(
     low = linear.clip(0, 1)
     return (255*np.where(low<=.0031308, 12.92*low, 1.055*np.maximum(low, 1e-9)**(1/2.4)-.055)).round().astype(np.uint8)
 
-# %% ../nbs/api/64_clevr.ipynb #14e77f7c
+# %% ../nbs/api/64_clevr.ipynb #3313d197
 def render_scene(
     recipe:ClevrLike, # of the scene
     i:int, # which
@@ -337,7 +337,7 @@ def render_scene(
     return dict(image=srgb(light), segmentation=truth.segmentation[0].numpy(), properties=truth.properties[0].numpy(), depth=truth.depth[0].numpy(),
                 amodal=truth.amodal[0].numpy(), visibility=(1-hidden_share(truth)[0]).numpy().astype(np.float32))
 
-# %% ../nbs/api/64_clevr.ipynb #2333d14a
+# %% ../nbs/api/64_clevr.ipynb #523773fc
 TOGETHER = 16 # scenes of a shard: all that a killed process loses
 
 def _numbers(i, n): return range(i*TOGETHER, min((i+1)*TOGETHER, n)) # of the scenes in shard i
@@ -362,7 +362,7 @@ def _missing(path, recipe, n): # shards to be rendered
     shards = range(-(-n//TOGETHER)); missing = missing_shards(path, len(shards))
     return [i for i in shards if i in missing or shard_path(path, i).is_file() and _read(shard_path(path, i), recipe)!=len(_numbers(i, n))]
 
-# %% ../nbs/api/64_clevr.ipynb #b1229755
+# %% ../nbs/api/64_clevr.ipynb #caad42b1
 def render_clevr(
     path:str, # objects file to make
     n:int, # scenes
@@ -385,7 +385,7 @@ def render_clevr(
         if pool: pool.shutdown(cancel_futures=True)
     return merge_shards(path, -(-n//TOGETHER), CLEVR_LIKE, 'CLEVR-like', source, recipe.seed)
 
-# %% ../nbs/api/64_clevr.ipynb #9a88d8bf
+# %% ../nbs/api/64_clevr.ipynb #01284472
 @call_parse
 def protokp_render(
     path:str, # objects file to make, NAME.h5

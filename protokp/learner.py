@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #f99f074a
+# %% ../nbs/api/42_learner.ipynb #e0880aeb
 import inspect
 from functools import partial
 import torch
@@ -21,12 +21,13 @@ from torch import Tensor
 from .callback import PARTS, KeypointOptimizer, PairCallback, PartMetric, PartsCallback, PrototypeCallback, network_params
 from .core import Keypoints
 from .data import scene_item
+from .layers import show_layers
 from .losses import KeypointLoss
 from .model import Output, ProtoKP
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #b5aeca72
+# %% ../nbs/api/42_learner.ipynb #024587e6
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -42,12 +43,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #117c1415
+# %% ../nbs/api/42_learner.ipynb #9b74d008
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #63be1773
+# %% ../nbs/api/42_learner.ipynb #0b6955c9
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -67,7 +68,7 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #49d8bea0
+# %% ../nbs/api/42_learner.ipynb #132ded72
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -86,7 +87,7 @@ class KeypointLearner(Learner):
         self.model.eval()
         return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-# %% ../nbs/api/42_learner.ipynb #c576397d
+# %% ../nbs/api/42_learner.ipynb #f24014e5
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -96,7 +97,7 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #cb598d71
+# %% ../nbs/api/42_learner.ipynb #cdffb0fb
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
@@ -134,13 +135,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #bb7ad4ad
+# %% ../nbs/api/42_learner.ipynb #979449bf
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
-    "Image, score map, keypoints by type, reconstruction"
-    return show_strip(x.as_subclass(Tensor), outs, max_n, names)
+    "Image, score map, keypoints by type, reconstruction; every layer too if there are any"
+    return (show_strip if outs.layers is None else show_layers)(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #9997639a
+# %% ../nbs/api/42_learner.ipynb #81dec52a
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here

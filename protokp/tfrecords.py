@@ -8,7 +8,7 @@ __all__ = ['POLYNOMIAL', 'ROW', 'CHUNK', 'LEAST', 'MOST', 'FRAME_HEAD', 'FRAME_T
            'READERS', 'numpy_crc32c', 'crc32c', 'masked_crc', 'RecordFile', 'proto_fields', 'feature_lists',
            'bytes_array', 'floats_array', 'parse_record', 'schema_of', 'read_records', 'pack_record', 'write_records']
 
-# %% ../nbs/api/62_tfrecords.ipynb #c5fbe321
+# %% ../nbs/api/62_tfrecords.ipynb #cdfce1ed
 import os
 import struct
 from functools import cache
@@ -21,7 +21,7 @@ except ImportError: import zlib
 try: from crc32c import crc32c as _quick_crc32c # done by the processor
 except ImportError: _quick_crc32c = None
 
-# %% ../nbs/api/62_tfrecords.ipynb #000de18e
+# %% ../nbs/api/62_tfrecords.ipynb #e3c5c1dc
 POLYNOMIAL = np.uint32(0x82F63B78) # of CRC-32C, lowest bit first
 ROW = 32 # bytes looked up together; its tables still fit the cache
 _BITS = np.uint32(1)<<np.arange(32, dtype=np.uint32)
@@ -39,7 +39,7 @@ def _zeros(n): # what n zero bytes make of each bit of a checksum
     for _ in range(8): both = both>>np.uint32(1) ^ (both & np.uint32(1))*POLYNOMIAL
     return both
 
-# %% ../nbs/api/62_tfrecords.ipynb #3b873e21
+# %% ../nbs/api/62_tfrecords.ipynb #2e1894f8
 _PAIRS = np.arange(65536, dtype=np.uint32)
 
 @cache
@@ -65,7 +65,7 @@ def numpy_crc32c(
         size *= 2
     return int(crc[0])^(0xFFFFFFFF>>8*min(n,4))^0xFFFFFFFF # ones that met no byte are still there
 
-# %% ../nbs/api/62_tfrecords.ipynb #9192e227
+# %% ../nbs/api/62_tfrecords.ipynb #f3d10315
 def crc32c(
     data:bytes, # any number of them
 )->int: # 32 bits
@@ -79,7 +79,7 @@ def masked_crc(
     crc = crc32c(data)
     return ((crc>>15 | crc<<17)+0xA282EAD8) & 0xFFFFFFFF
 
-# %% ../nbs/api/62_tfrecords.ipynb #bc8b50c7
+# %% ../nbs/api/62_tfrecords.ipynb #cf6e5127
 CHUNK,LEAST,MOST = 1<<18,1<<16,1<<23 # bytes read from a gzip file at a time, fewest and most bytes got from either at a time
 
 class _Stream: # the bytes of a file, inflated if need be
@@ -109,7 +109,7 @@ class _Stream: # the bytes of a file, inflated if need be
         self.at += n
         return memoryview(self.buffer)[self.at-n:self.at]
 
-# %% ../nbs/api/62_tfrecords.ipynb #5b307e90
+# %% ../nbs/api/62_tfrecords.ipynb #d47a40bd
 class RecordFile:
     "The records of a TFRecord file, gzipped or not, one after the other; a context manager"
     def __init__(self,
@@ -131,7 +131,7 @@ class RecordFile:
         "An error that names the file, the record and where it begins"
         return ValueError(f'{self.path}: record {self.number}, at byte {self.offset} of the inflated stream: {what}')
 
-# %% ../nbs/api/62_tfrecords.ipynb #0b372fa2
+# %% ../nbs/api/62_tfrecords.ipynb #316b4d43
 FRAME_HEAD,FRAME_TAIL = 12,4 # bytes of a frame before and after the record
 
 def _frame(self, check):
@@ -145,7 +145,7 @@ def _frame(self, check):
     if check and masked_crc(body[:length])!=struct.unpack('<I', body[length:])[0]: raise ValueError('the data do not match their checksum; the file is damaged, fetch it again')
     return body[:length]
 
-# %% ../nbs/api/62_tfrecords.ipynb #4d581b89
+# %% ../nbs/api/62_tfrecords.ipynb #54440fdf
 @patch
 def read(self:RecordFile,
     check:bool=True, # the data against their checksum; the length is always checked
@@ -175,7 +175,7 @@ def take(self:RecordFile,
     try: return parse(record)
     except ValueError as e: self.number,self.offset = number,offset; raise self.trouble(e) from e
 
-# %% ../nbs/api/62_tfrecords.ipynb #1f0810e4
+# %% ../nbs/api/62_tfrecords.ipynb #0bbe0bda
 def _varint(data, at): # a number, and where the next thing begins
     value = shift = 0
     while at<len(data) and shift<70:
@@ -200,7 +200,7 @@ def proto_fields(
         yield key>>3, wire, data[at:at+size]
         at += size
 
-# %% ../nbs/api/62_tfrecords.ipynb #2f9527f7
+# %% ../nbs/api/62_tfrecords.ipynb #b21bb353
 KINDS = {1:'bytes', 2:'floats', 3:'integers'} # what a feature may hold, by its field
 
 def _messages(data, number): return (v for n,wire,v in proto_fields(data) if (n,wire)==(number,2))
@@ -217,7 +217,7 @@ def feature_lists(
                 if n in KINDS and wire==2: out[str(pair.get(1, b''), 'utf-8')] = KINDS[n],v
     return out
 
-# %% ../nbs/api/62_tfrecords.ipynb #403aea19
+# %% ../nbs/api/62_tfrecords.ipynb #c8f76c97
 ENTRY = 0x010A # how a one-byte string begins: field 1, length 1
 ENTRY_ROWS = np.dtype([('entry','<u2'),('value','u1')]) # three bytes
 
@@ -238,7 +238,7 @@ def floats_array(
     if any(len(v)%4 for v in parts): raise ValueError('got a list of floats that ends within one')
     return np.frombuffer(b''.join(parts), '<f4').astype(np.float32)
 
-# %% ../nbs/api/62_tfrecords.ipynb #9b4d8c77
+# %% ../nbs/api/62_tfrecords.ipynb #64b90ee3
 CLEVR_ENTITIES,TETROMINO_ENTITIES = 11,4 # the background and at most ten, exactly three objects
 
 def _schema(size, n, by_entity, **more): return dict(image=('u1',(*size,3)), mask=('u1',(n,*size,1)), **{k:(t,(n,)) for t,names in by_entity.items() for k in names.split()}, **more)
@@ -248,7 +248,7 @@ TETROMINOES = _schema((35,35), TETROMINO_ENTITIES, dict(f4='shape x y visibility
 SCHEMAS = dict(clevr=CLEVR, tetrominoes=TETROMINOES)
 CLEVR_NAMES = dict(shape=('cube','sphere','cylinder'), color=('gray','red','blue','green','brown','purple','cyan','yellow'), size=('large','small'), material=('rubber','metal'))
 
-# %% ../nbs/api/62_tfrecords.ipynb #00630f9c
+# %% ../nbs/api/62_tfrecords.ipynb #01cc52b1
 READERS = dict(u1=('bytes',bytes_array), f4=('floats',floats_array)) # type of an array -> kind of feature, how it is read
 
 def parse_record(
@@ -268,7 +268,7 @@ def parse_record(
         out[name] = array.reshape(shape)
     return out
 
-# %% ../nbs/api/62_tfrecords.ipynb #8bd99e04
+# %% ../nbs/api/62_tfrecords.ipynb #33c91c30
 def schema_of(
     record:memoryview, # the first of a file
 )->dict: # one of `SCHEMAS`
@@ -295,7 +295,7 @@ def read_records(
             if out is None: return
             yield out
 
-# %% ../nbs/api/62_tfrecords.ipynb #49cdfda8
+# %% ../nbs/api/62_tfrecords.ipynb #11839301
 def _field(number, content): # a message field with its length
     size,head = len(content),[number<<3|2]
     while size>127: head.append(size&127|128); size >>= 7
@@ -316,7 +316,7 @@ def pack_record(
     entries = [_field(1, k.encode())+_field(2, _feature(np.asarray(arrays[k]), t)) for k,(t,_) in schema.items()]
     return _field(1, b''.join(_field(1, e) for e in entries))
 
-# %% ../nbs/api/62_tfrecords.ipynb #461a6450
+# %% ../nbs/api/62_tfrecords.ipynb #9af6b9ef
 def write_records(
     path:str, # of the file
     records, # dicts of arrays
