@@ -4,6 +4,7 @@
     python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `protokp_render` or `protokp_convert`
     python benchmarks/train_objects.py tetrominoes --full --device cuda --minutes 500  # Table 10's settings at 112x112
     python benchmarks/train_objects.py tetrominoes --judge               # only judge the weights in models/
+    python benchmarks/train_objects.py tetrominoes --judge --write       # centre and judge them with the library as it is, and keep that
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), stops by itself before `--minutes` are over,
 and goes on from there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
@@ -24,6 +25,7 @@ from protokp.tetrominoes import Tetrominoes
 
 HERE = Path(__file__).parent
 EPOCHS = dict(tetrominoes=50, clevr=12)  # of the run on two cores
+CENTRED = 32                             # batches of training images that types are centred on again
 FULL_EPOCHS = 400                        # of Table 10's settings: about the paper's number of iterations at its batch sizes
 
 
@@ -111,6 +113,13 @@ def judged(model, test, names):
     return {k: {n: number(v) for n, v in judge_scenes(model, f(), names, n_keypoints=K).items()} for k, (f, K) in test.items()}
 
 
+def keep(out, name, model, row, names):
+    "Figures and weights, with what they are"
+    write(out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
+    model.cpu().save_pretrained(out/'models'/name, dtype=torch.float16, **{k: row[k] for k in ('data', 'seed', 'commit', 'minutes', 'figures')},
+                                names={k: list(v) for k, v in names.items()}, licence='Apache-2.0')
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', choices=['tetrominoes', 'clevr'])
@@ -127,14 +136,21 @@ def main():
     p.add_argument('--device', default='cpu')
     p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
     p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
+    p.add_argument('--write', action='store_true', help='with --judge: centre them anew and write the figures')
     a = p.parse_args()
     if a.data == 'clevr' and not (a.valid and (a.train or a.judge)): sys.exit('clevr wants --train and --valid, files made by protokp_render or protokp_convert')
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
+    made = f'{Path(a.train).name}: {ObjectsDataset(a.train).info["source"]}' if a.train else 'made as it goes, by protokp.tetrominoes'
     code = commit()  # what is run, whatever is committed meanwhile
     set_seed(a.seed)
     learn, options, test, names = learner(a)
-    weights = a.out/'models'/name
-    if a.judge: return print(json.dumps(judged(ProtoKP.from_pretrained(weights).to(a.device), test, names), indent=1))
+    weights, results = a.out/'models'/name, a.out/'benchmarks'/'results'/f'{name}.json'
+    if a.judge:
+        model = ProtoKP.from_pretrained(weights).to(a.device)
+        if a.write: model.centre_types([learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(CENTRED)])
+        figures = judged(model, test, names)
+        if a.write: keep(a.out, name, model, dict(json.loads(results.read_text()), figures=figures, judged=code), names)
+        return print(json.dumps(figures, indent=1))
 
     epochs = a.epochs or (FULL_EPOCHS if a.full else EPOCHS[a.data])
     state = State(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', 60*a.minutes, 60*a.stop_after)
@@ -146,11 +162,9 @@ def main():
 
     model = learn.model.eval()
     figures = judged(model, test, names)
-    row = dict(run=name, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
+    row = dict(run=name, data=made, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
                epochs=done, planned=epochs, epoch_scenes=a.epoch_scenes, model=model.config, figures=figures, curve=state.curve)
-    write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
-    model.cpu().save_pretrained(weights, dtype=torch.float16, **{k: row[k] for k in ('seed', 'commit', 'minutes', 'figures')},
-                                names={k: list(v) for k, v in names.items()}, data=a.data + '-like, made by protokp' if a.data == 'tetrominoes' else str(a.train), licence='Apache-2.0')
+    keep(a.out, name, model, row, names)
     print(json.dumps(figures, indent=1))
 
 
