@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #73ff0ac1
+# %% ../nbs/api/79_all.ipynb #490ab234
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
@@ -33,5 +33,5 @@ from .clevr import ClevrLike, render_clevr
 from .cli import DIGITS, digit_scenes, digits_learner, judge_digits, protokp_demo
 from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
 
-# %% ../nbs/api/79_all.ipynb #1ae4af4b
+# %% ../nbs/api/79_all.ipynb #75f7b121
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

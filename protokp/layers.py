@@ -6,7 +6,7 @@
 __all__ = ['UNSHOWN', 'CHEQUER', 'GREYS', 'PANEL', 'WORTH', 'HIDDEN_COLOUR', 'segmentation_picture', 'over_chequer',
            'show_layers', 'hidden_objects', 'show_occlusion', 'type_crops', 'show_types']
 
-# %% ../nbs/api/34_layers.ipynb #675efb59
+# %% ../nbs/api/34_layers.ipynb #560741c2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from .core import Keypoints, pixel_grid
 from .model import Output
 from .segmentation import explains, layer_extent, segment, sole_keypoint, stands_for
-from .show import show_keypoints, to_picture, type_colour
+from .show import to_picture, type_colour
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
 
-# %% ../nbs/api/34_layers.ipynb #d7c03add
+# %% ../nbs/api/34_layers.ipynb #3bbec113
 UNSHOWN = (.15,.15,.15) # colour of pixels that show no object
 
 def segmentation_picture(
@@ -28,7 +28,7 @@ def segmentation_picture(
     n = int(labels.max()) if labels.numel() else 0
     return np.array([UNSHOWN, *map(type_colour, range(n))])[labels.detach().cpu().numpy()]
 
-# %% ../nbs/api/34_layers.ipynb #b6b1ab5f
+# %% ../nbs/api/34_layers.ipynb #0f7874c8
 CHEQUER,GREYS = 6,(.82,.95) # side of a square, pixels of a picture 64 high; its two greys
 
 def over_chequer(
@@ -41,7 +41,7 @@ def over_chequer(
     ground = torch.where((x+y)%2==0, *GREYS)
     return to_picture(rgb*opacity + ground*(1-opacity))
 
-# %% ../nbs/api/34_layers.ipynb #00e278f3
+# %% ../nbs/api/34_layers.ipynb #2215b9bb
 PANEL = .85 # height of a picture, inches
 
 def _plain(t): # a tensor as pictures want it
@@ -55,7 +55,8 @@ def _bare(ax, colour=None, dotted=False):
 
 def _stack(axs, image, rgb, alpha, kp, names, explained): # the two lines of one image
     axs[0,0].imshow(to_picture(image)); axs[0,1].imshow(segmentation_picture(segment(alpha[None])[0]))
-    show_keypoints(image, kp[explained], axs[1,1], names, boxes=False)
+    axs[1,1].imshow(to_picture(image))
+    for (x,y),kind in zip(kp.xy[explained].tolist(), kp.type[explained].tolist()): axs[1,1].plot(x, y, 'o', ms=4, mfc=type_colour(kind), mec='w', mew=.7)
     for k,(above,below) in enumerate(zip(axs[0,2:], axs[1,2:])):
         above.imshow(over_chequer(rgb[k], alpha[k])); below.imshow(alpha[k].cpu(), cmap='gray', vmin=0, vmax=1)
         for ax in (above,below): _bare(ax, type_colour(k), not explained[k])
@@ -84,7 +85,7 @@ def show_layers(
         for ax,t in zip((*rows[0,:2],*rows[1,:2]), ('image','masks','repainted','keypoints')): ax.set_title(t, fontsize=6, pad=2)
     return fig
 
-# %% ../nbs/api/34_layers.ipynb #34d92cba
+# %% ../nbs/api/34_layers.ipynb #5d8f6efb
 WORTH = .15 # least hidden share of an object worth a picture
 HIDDEN_COLOUR = (.9,.1,.1)
 
@@ -100,7 +101,7 @@ def hidden_objects(
     order = share[b,n].argsort(descending=True, stable=True)
     return torch.stack([b,n,sole[b,n]], 1)[order]
 
-# %% ../nbs/api/34_layers.ipynb #3ed07eba
+# %% ../nbs/api/34_layers.ipynb #7913d352
 def _outline(ax, mask, colour): ax.contour(mask.cpu().float().numpy(), levels=[.5], colors=[colour], linewidths=1)
 
 def _hidden_row(axs, image, labels, layer, own, seen, whole, k): # the five pictures of one hidden object
@@ -133,7 +134,7 @@ def show_occlusion(
         _hidden_row(line, _plain(images[b]), labels[b], _plain(out.layers[b,k]), extent[b,k], truth.visible[b,n].cpu(), truth.amodal[b,n].cpu(), k)
     return fig
 
-# %% ../nbs/api/34_layers.ipynb #9f240968
+# %% ../nbs/api/34_layers.ipynb #7a6629c0
 def type_crops(
     images:Tensor, # (B,3,H,W) in [0,1]
     out:Output, # of a layered model on them
@@ -141,12 +142,11 @@ def type_crops(
     side:int, # of a crop, pixels
     max_n:int=6, # crops at most, the highest scores first
 )->list: # of (3,side,side) in [0,1]
-    "Pieces of the images around the masks of one type's keypoints"
-    kp,K = out.keypoints,out.alpha.shape[1]
+    "Pieces of the images around the centres of one type's keypoints"
+    kp = out.keypoints
     wanted = (kp.type==kind) & explains(out.alpha, kp.score, kp.real)
     b,k = wanted.nonzero()[kp.score[wanted].argsort(descending=True, stable=True)][:max_n].T
-    masks = segment(out.alpha)[b]==k[:,None,None]+1
-    corner = mask_boxes(masks)[:,:2].round().long().tolist() # of the crop, in the image with a margin of half a crop
+    corner = kp.centre[b,k].round().long().tolist() # of the crop, in the image with a margin of half a crop
     return [F.pad(images[i], (side//2,)*4, value=.5)[:,y:y+side,x:x+side] for i,(x,y) in zip(b.tolist(), corner)]
 
 def show_types(
