@@ -24,7 +24,7 @@ from protokp.objects import ObjectsDataset
 from protokp.tetrominoes import Tetrominoes
 
 HERE = Path(__file__).parent
-EPOCHS = dict(tetrominoes=50, clevr=10)  # of the run on two cores
+EPOCHS = dict(tetrominoes=50, clevr=6)  # of the run on two cores
 CENTRED = 32                             # batches of training images that types are centred on again
 FULL_EPOCHS = 400                        # of Table 10's settings: about the paper's number of iterations at its batch sizes
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLEAR', 'TRIM', 'left_out_change', 'painted', 'aligned', 'type_paint', 'extent_of', 'centre_each']
 
-# %% ../nbs/api/22_centring.ipynb #c3ecb2ab
+# %% ../nbs/api/22_centring.ipynb #bd7f68dd
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -13,7 +13,7 @@ from torch import Tensor
 from .core import Keypoints, pixel_grid
 from .model import ProtoKP
 
-# %% ../nbs/api/22_centring.ipynb #8ea647e3
+# %% ../nbs/api/22_centring.ipynb #17863fc7
 def left_out_change(
     layers:Tensor, # (B,K,4,H,W) logits
 )->Tensor: # (B,K,H,W) mean absolute change over the colours
@@ -23,7 +23,7 @@ def left_out_change(
     others = (mine.sum(1, keepdim=True)-mine)/(1-alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
     return (alpha*(rgb-others)).abs().mean(2).to(layers.dtype)
 
-# %% ../nbs/api/22_centring.ipynb #b353fb22
+# %% ../nbs/api/22_centring.ipynb #d01f122c
 @torch.no_grad()
 def painted(
     model:ProtoKP, # trained
@@ -39,7 +39,7 @@ def painted(
     others = model.decode(repeat(kp.xy), without, repeat(kp.descriptor), size)[0]
     return (repeat(image)-others).abs().mean(1).view(B,K,*size)*kp.real[...,None,None]
 
-# %% ../nbs/api/22_centring.ipynb #fc73d21c
+# %% ../nbs/api/22_centring.ipynb #1bbf9897
 def aligned(
     maps:Tensor, # (N,H,W) one map a keypoint
     xy:Tensor, # (N,2) pixels, its keypoint
@@ -70,7 +70,7 @@ def type_paint(
         paint.index_add_(0, kind, shifted); seen.index_add_(0, kind, inside); count.index_add_(0, kind, torch.ones_like(kind, dtype=torch.float32))
     return paint/seen.clamp(min=1), seen>0, count
 
-# %% ../nbs/api/22_centring.ipynb #bd38cc7e
+# %% ../nbs/api/22_centring.ipynb #2e0fe8df
 CLEAR = 0.25 # of the maximum (above the median): what counts as painted
 TRIM = 0.02 # share of the painted mass left out on each side of the box
 
@@ -101,7 +101,7 @@ def extent_of(
     empty = top.flatten()<=0
     return offset.masked_fill(empty[:,None], 0), (box-offset.repeat(1,2)).masked_fill(empty[:,None], 0)
 
-# %% ../nbs/api/22_centring.ipynb #1a5ccc68
+# %% ../nbs/api/22_centring.ipynb #7aeb675a
 @patch
 @torch.no_grad()
 def centre_types(self:ProtoKP,
@@ -116,7 +116,7 @@ def centre_types(self:ProtoKP,
     self.train(was)
     return self.type_offset
 
-# %% ../nbs/api/22_centring.ipynb #35526ea7
+# %% ../nbs/api/22_centring.ipynb #27548277
 @torch.no_grad()
 def centre_each(
     model:ProtoKP, # trained

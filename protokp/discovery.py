@@ -25,7 +25,7 @@ from .warp import WARPS
 _layered = dict(RECIPE, layered=True, second=WARPS['objects'])
 
 TETROMINOES_RECIPE = dict(_layered, n_keypoints=3, n_prototypes=114, kernel_size=11, splat_var=2., start=1500, warmup=300)
-CLEVR_RECIPE = dict(_layered, n_keypoints=6, n_prototypes=48, kernel_size=11, splat_var=2., padding='reflection', background='image', patch_size=32, image_size=64, start=1200, warmup=300)
+CLEVR_RECIPE = dict(_layered, n_keypoints=6, n_prototypes=48, kernel_size=11, splat_var=2., padding='reflection', background='image', patch_size=32, image_size=64, start=900, warmup=300)
 
 # %% ../nbs/api/71_discovery.ipynb #0400f939
 SIDE = 28 # of a scene of tetrominoes, pixels: seven cells of four
