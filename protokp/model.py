@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'BACKGROUNDS', 'BACKDROP', 'SHADES', 'FAR', 'Output', 'Encoder', 'ProtoKP', 'paste', 'scene_of']
 
-# %% ../nbs/api/21_model.ipynb #d302e87b
+# %% ../nbs/api/21_model.ipynb #a96fa07d
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #1ae04dea
+# %% ../nbs/api/21_model.ipynb #a9a691af
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -45,7 +45,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #9b3893a4
+# %% ../nbs/api/21_model.ipynb #d302322f
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         features = self.features(x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #c6bd3cce
+# %% ../nbs/api/21_model.ipynb #8347d47b
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 BACKGROUNDS = 'fixed','image' # alike in all images, or tinted by each
 BACKDROP = 8 # cells a side of the picture that a background is spread out from: too few to paint things
@@ -111,7 +111,7 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #e3206bb0
+# %% ../nbs/api/21_model.ipynb #3811b055
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -140,7 +140,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #8bd8d1ef
+# %% ../nbs/api/21_model.ipynb #e33ea749
 FAR = -30. # logit beyond a patch: black, and as transparent as float32 can tell
 
 def paste(
@@ -156,7 +156,7 @@ def paste(
     canvas = patches.new_full((B,K,4,(H+2*margin)*(W+2*margin)), FAR).scatter(3, where, patches.flatten(3))
     return canvas.view(B,K,4,H+2*margin,W+2*margin)[...,margin:margin+H,margin:margin+W]
 
-# %% ../nbs/api/21_model.ipynb #b4e5af7c
+# %% ../nbs/api/21_model.ipynb #dff9f0e5
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -175,6 +175,7 @@ def decode(self:ProtoKP,
     with torch.autocast(features.device.type, enabled=False): dots = splat(xy, features, size, self.splat_var) # in full precision, whatever the networks compute in
     return full_precision(self.decoder(dots)).sigmoid(), None, None
 
+# %% ../nbs/api/21_model.ipynb #60bc7bc8
 @patch
 def decode_each(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -195,6 +196,7 @@ def decode_each(self:ProtoKP,
     parts = zip(xy.split(chunk, 1), features.split(chunk, 1))
     return torch.cat([checkpoint(part, *p, use_reentrant=False) if torch.is_grad_enabled() else part(*p) for p in parts], 1)
 
+# %% ../nbs/api/21_model.ipynb #09b51fd5
 def scene_of(
     features:Tensor, # (B,C,H,W)
 )->Tensor: # (B,C,2,2) unit vectors
@@ -212,6 +214,7 @@ def background_layer(self:ProtoKP,
     if scene is not None: colours = colours + spread(full_precision(self.tint(scene)))
     return torch.cat([colours, torch.zeros_like(colours[:,:1])], 1)
 
+# %% ../nbs/api/21_model.ipynb #24a727f1
 @patch
 @torch.no_grad()
 def start_background(self:ProtoKP,
@@ -222,6 +225,7 @@ def start_background(self:ProtoKP,
     usual = F.adaptive_avg_pool2d(images.median(0).values[None], BACKDROP)
     self.backdrop.copy_(torch.logit(usual.clamp(*SHADES)))
 
+# %% ../nbs/api/21_model.ipynb #031f03c6
 @patch
 def empty_layer(self:ProtoKP,
     size:tuple, # (H, W) of the image
@@ -230,6 +234,7 @@ def empty_layer(self:ProtoKP,
     if self.background: return self.background_layer(size)[0]
     return full_precision(self.decoder(self.prototypes.new_zeros(1, self.channels, *size)))[0]
 
+# %% ../nbs/api/21_model.ipynb #dcbfc4ff
 @patch
 def forward(self:ProtoKP,
     x:Tensor, # (B,3,H,W) in [0,1]
@@ -244,7 +249,7 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:], scene=scene) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #9750e7e9
+# %% ../nbs/api/21_model.ipynb #f44a3e8a
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing
