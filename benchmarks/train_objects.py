@@ -163,7 +163,7 @@ def main():
     model = learn.model.eval()
     figures = judged(model, test, names)
     row = dict(run=name, data=made, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
-               epochs=done, planned=epochs, epoch_scenes=a.epoch_scenes, model=model.config, figures=figures, curve=state.curve)
+               epochs=done, planned=epochs, epoch_scenes=len(learn.dls.train_ds), model=model.config, figures=figures, curve=state.curve)
     keep(a.out, name, model, row, names)
     print(json.dumps(figures, indent=1))
 

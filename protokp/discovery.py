@@ -6,7 +6,7 @@
 __all__ = ['TETROMINOES_RECIPE', 'CLEVR_RECIPE', 'SIDE', 'N_JUDGED', 'COLUMNS', 'tetromino_scenes', 'discovery_learner',
            'tetrominoes_learner', 'clevr_learner', 'scene_batches', 'judge_scenes', 'object_table']
 
-# %% ../nbs/api/71_discovery.ipynb #2b0f6f30
+# %% ../nbs/api/71_discovery.ipynb #f825b175
 import pandas as pd
 import torch
 from fastai.data.core import DataLoaders
@@ -21,13 +21,13 @@ from .tetrominoes import Tetrominoes
 from .truth import SceneTruth, mask_boxes
 from .warp import WARPS
 
-# %% ../nbs/api/71_discovery.ipynb #7cf49fc6
+# %% ../nbs/api/71_discovery.ipynb #bba951bd
 _layered = dict(RECIPE, layered=True, second=WARPS['objects'])
 
 TETROMINOES_RECIPE = dict(_layered, n_keypoints=3, n_prototypes=114, kernel_size=11, splat_var=2., start=1500, warmup=300)
 CLEVR_RECIPE = dict(_layered, n_keypoints=6, n_prototypes=48, kernel_size=11, splat_var=2., padding='reflection', background='image', patch_size=32, image_size=64, start=900, warmup=300)
 
-# %% ../nbs/api/71_discovery.ipynb #94713309
+# %% ../nbs/api/71_discovery.ipynb #ab22acc8
 SIDE = 28 # of a scene of tetrominoes, pixels: seven cells of four
 
 def tetromino_scenes(
@@ -48,7 +48,7 @@ def discovery_learner(
     options = {k:v for k,v in options.items() if k not in ('image_size','batch_size')}
     return keypoint_learner(dls, metrics=object_metrics(M, names), **options)
 
-# %% ../nbs/api/71_discovery.ipynb #67b5ac01
+# %% ../nbs/api/71_discovery.ipynb #bddb9965
 def tetrominoes_learner(
     n_train:int=1600, # scenes an epoch
     n_valid:int=128, # scenes judged after each epoch
@@ -61,7 +61,7 @@ def tetrominoes_learner(
     dls = scene_dataloaders(tetromino_scenes(side), tetromino_scenes(side, seed=1), n_train, n_valid, bs, device)
     return discovery_learner(dls, Tetrominoes.names, **kwargs if 'preset' in kwargs else {**TETROMINOES_RECIPE, **kwargs})
 
-# %% ../nbs/api/71_discovery.ipynb #3cf48221
+# %% ../nbs/api/71_discovery.ipynb #5a56d676
 def clevr_learner(
     path:str, # objects file to learn from
     valid_path:str=None, # objects file to judge on after each epoch; a tenth of the other if left out
@@ -76,7 +76,7 @@ def clevr_learner(
     dls = objects_dataloaders(path, size=size, bs=bs, crop='centre', max_objects=max_objects, valid_path=valid_path, num_workers=num_workers, device=device)
     return discovery_learner(dls, dls.train_ds.names, **kwargs if 'preset' in kwargs else {**CLEVR_RECIPE, **kwargs})
 
-# %% ../nbs/api/71_discovery.ipynb #9a111df2
+# %% ../nbs/api/71_discovery.ipynb #8b3a5596
 N_JUDGED = 512 # scenes judged at the end
 
 def scene_batches(
@@ -107,7 +107,7 @@ def judge_scenes(
     finally: model.config.update(config); model.train(was)
     return judge.figures()
 
-# %% ../nbs/api/71_discovery.ipynb #c54791d7
+# %% ../nbs/api/71_discovery.ipynb #8207a0c2
 COLUMNS = ('image','keypoint','x','y','type','score','explains','pixels','x0','y0','x1','y1')
 
 def object_table(

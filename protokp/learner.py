@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'BackgroundCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #cd89f89d
+# %% ../nbs/api/42_learner.ipynb #454e9011
 import inspect
 from functools import partial
 import torch
@@ -27,7 +27,7 @@ from .model import Output, ProtoKP
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #e7e8b364
+# %% ../nbs/api/42_learner.ipynb #b98445f8
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -43,12 +43,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #7b994f4e
+# %% ../nbs/api/42_learner.ipynb #b0c0d993
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #2f579e0c
+# %% ../nbs/api/42_learner.ipynb #e88fca92
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -68,7 +68,7 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #564ac9f2
+# %% ../nbs/api/42_learner.ipynb #b10227cc
 class BackgroundCallback(Callback):
     "Lets a model's background begin as the median of the first training batch"
     order = -10 # sees the images before they are warped
@@ -76,7 +76,7 @@ class BackgroundCallback(Callback):
         "Once, before the very first step"
         if self.training and self.model.background and not self.learn.opt.iteration: self.model.start_background(self.xb[0].as_subclass(Tensor))
 
-# %% ../nbs/api/42_learner.ipynb #79af5cf6
+# %% ../nbs/api/42_learner.ipynb #68589c52
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -95,7 +95,7 @@ class KeypointLearner(Learner):
         self.model.eval()
         return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-# %% ../nbs/api/42_learner.ipynb #0fc42c5f
+# %% ../nbs/api/42_learner.ipynb #a7f148be
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -105,7 +105,7 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #4aa7bf09
+# %% ../nbs/api/42_learner.ipynb #33cd5541
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
@@ -143,13 +143,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #f1df90ac
+# %% ../nbs/api/42_learner.ipynb #c6ba022a
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction; every layer too if there are any"
     return (show_strip if outs.layers is None else show_layers)(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #b2d71a44
+# %% ../nbs/api/42_learner.ipynb #6ac8c0df
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here

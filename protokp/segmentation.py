@@ -172,7 +172,7 @@ HIDDEN = .05 # share of a thing above which it counts as hidden in part
 
 def layer_extent(
     layers:Tensor, # (B,K,4,H,W) logits
-    empty:Tensor, # (4,H,W) or (B,4,H,W) logits of the decoder's answer to an empty map
+    empty:Tensor, # (4,H,W) or (B,4,H,W) logits, from `model.empty_layer`
 )->Tensor: # (B,K,H,W) bool
     "What each layer would cover if it stood alone; raises `ValueError`"
     if empty.shape not in (layers.shape[2:], (len(layers),*layers.shape[2:])):
@@ -296,7 +296,7 @@ def judge_hidden(self:SceneJudge,
     alpha:Tensor, # (B,K,H,W)
     truth:SceneTruth, # of the same images; figures stay NaN without amodal masks
     sole:Tensor, # (B,N) from `sole_keypoint`
-    extent:Tensor=None, # (B,K,H,W) bool from `layer_extent`, where the answer to an empty map is known
+    extent:Tensor=None, # (B,K,H,W) bool from `layer_extent`, where what stands behind is known
 ):
     "Does a layer know the part of its thing that another hides?"
     hidden,whole = hidden_share(truth)>HIDDEN, whole_masks(truth)
