@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TAU', 'nms', 'top_k', 'window', 'soft_argmax', 'sample_at']
 
-# %% ../nbs/api/10_keypoints.ipynb #a943d090
+# %% ../nbs/api/10_keypoints.ipynb #bf989a67
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .core import check_k, check_window
 
-# %% ../nbs/api/10_keypoints.ipynb #3f3eb149
+# %% ../nbs/api/10_keypoints.ipynb #c5062eea
 def nms(
     score:Tensor, # (B,1,H,W) score map
     kernel_size:int, # side b of the window, odd, pixels
@@ -23,7 +23,7 @@ def nms(
     own = torch.arange(H*W, device=score.device).view(H,W)
     return torch.where(first==own, score, 0)
 
-# %% ../nbs/api/10_keypoints.ipynb #44c8c5c6
+# %% ../nbs/api/10_keypoints.ipynb #072f6bcb
 def top_k(
     score:Tensor, # (B,1,H,W) score map, usually after `nms`
     k:int, # keypoints an image
@@ -34,7 +34,7 @@ def top_k(
     W = score.shape[-1]
     return torch.stack([flat%W, flat.div(W, rounding_mode='floor')], -1)
 
-# %% ../nbs/api/10_keypoints.ipynb #13c056b6
+# %% ../nbs/api/10_keypoints.ipynb #78c3c67c
 TAU = 0.2 # temperature of the released implementation; the paper leaves it open
 
 def window(
@@ -50,7 +50,7 @@ def window(
     x,y = cells.unbind(-1)
     return cells, (x>=0) & (x<size[1]) & (y>=0) & (y<size[0])
 
-# %% ../nbs/api/10_keypoints.ipynb #0c70f339
+# %% ../nbs/api/10_keypoints.ipynb #5034820a
 def soft_argmax(
     score:Tensor, # (B,1,H,W) score map
     peaks:Tensor, # (B,K,2) int64 pixels, from `top_k`
@@ -67,7 +67,7 @@ def soft_argmax(
     shift = (weight[...,None]*(cells-peaks[...,None,:])).sum(-2)
     return peaks + shift
 
-# %% ../nbs/api/10_keypoints.ipynb #3462d322
+# %% ../nbs/api/10_keypoints.ipynb #21734a71
 def sample_at(
     fmap:Tensor, # (B,C,H,W) any map
     xy:Tensor, # (B,K,2) pixels, x first
@@ -79,7 +79,7 @@ def sample_at(
     low = torch.minimum(xy.detach().floor(), (limit-1).clamp(min=0)) # the last cell ends at the border
     (fx,fy),(x0,y0) = (xy-low).unbind(-1), low.long().unbind(-1)
     x1,y1 = (x0+1).clamp(max=W-1), (y0+1).clamp(max=H-1)
-    flat = fmap.flatten(2)
-    def at(x,y): return flat.gather(2, (y*W+x)[:,None].expand(-1,C,-1)).transpose(1,2)
+    four = torch.cat([y0*W+x0, y0*W+x1, y1*W+x0, y1*W+x1], 1)[:,None].expand(-1,C,-1)
+    corners = fmap.flatten(2).gather(2, four).unflatten(2, (4,-1)).permute(2,0,3,1) # one gather, so one gradient map
     fx,fy = fx[...,None].to(fmap.dtype), fy[...,None].to(fmap.dtype)
-    return (at(x0,y0)*(1-fx) + at(x1,y0)*fx)*(1-fy) + (at(x0,y1)*(1-fx) + at(x1,y1)*fx)*fy
+    return (corners[0]*(1-fx) + corners[1]*fx)*(1-fy) + (corners[2]*(1-fx) + corners[3]*fx)*fy

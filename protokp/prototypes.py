@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RESTARTS', 'LIVE_SHARE', 'random_prototypes', 'prototypes_from', 'prototype_loss', 'live_prototypes']
 
-# %% ../nbs/api/15_prototypes.ipynb #67864eee
+# %% ../nbs/api/15_prototypes.ipynb #16fd644e
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
@@ -13,7 +13,7 @@ from torch import Tensor
 from .mixture import VAR, assign, mixture_weights, sample_mixture
 from .wasserstein import N_PROJECTIONS, sliced_wasserstein
 
-# %% ../nbs/api/15_prototypes.ipynb #8a03aedc
+# %% ../nbs/api/15_prototypes.ipynb #4fecbf4a
 RESTARTS = 10 # of k-means, which stops in the nearest bad solution otherwise
 
 def random_prototypes(
@@ -34,7 +34,7 @@ def prototypes_from(
     centres = KMeans(n, n_init=RESTARTS, random_state=seed).fit(descriptors.detach().float().cpu().numpy()).cluster_centers_
     return F.normalize(torch.as_tensor(centres).to(descriptors), dim=1)
 
-# %% ../nbs/api/15_prototypes.ipynb #78c9ef03
+# %% ../nbs/api/15_prototypes.ipynb #f0aa64a2
 def prototype_loss(
     prototypes:Tensor, # (M,C) unit vectors; gradients flow to them
     descriptors:Tensor, # (N,C) unit vectors, taken without gradient
@@ -42,13 +42,14 @@ def prototype_loss(
     n_projections:int=N_PROJECTIONS, # random directions, drawn anew each call
     floor:float=0., # added to every α of eq. (7)
     about:str='mean', # what σ is measured from: the subset's 'mean', or its 'prototype'
+    generator:torch.Generator=None, # source of the samples' noise, then of the directions
 )->Tensor: # scalar
     "Sliced Wasserstein distance between mixture and descriptors (Table 7, steps 1 to 3); raises `ValueError`"
     weights = mixture_weights(descriptors, prototypes.detach(), floor, about)
-    samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var), dim=1)
-    return sliced_wasserstein(samples, descriptors, n_projections)
+    samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var, generator), dim=1)
+    return sliced_wasserstein(samples, descriptors, n_projections, generator=generator)
 
-# %% ../nbs/api/15_prototypes.ipynb #22888e66
+# %% ../nbs/api/15_prototypes.ipynb #406d4336
 LIVE_SHARE = 0.01 # of the descriptors, to count as live
 
 def live_prototypes(

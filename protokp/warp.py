@@ -6,21 +6,22 @@
 __all__ = ['WARPS', 'N_FREE', 'plate_kernel', 'fit_plate', 'apply_plate', 'WarpSize', 'random_plate', 'warp', 'inside',
            'WarpPair', 'warp_pair']
 
-# %% ../nbs/api/12_warp.ipynb #b6df41b9
+# %% ../nbs/api/12_warp.ipynb #e4bc9892
 from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .core import pixel_grid
 
-# %% ../nbs/api/12_warp.ipynb #48fc7fed
+# %% ../nbs/api/12_warp.ipynb #8cb320a2
 def plate_kernel(
     a:Tensor, # (B,P,2) points
     b:Tensor, # (B,Q,2) points
 )->Tensor: # (B,P,Q)
     "U(r) = r² log r² for all pairs, 0 at r = 0"
-    r2 = (a[:,:,None]-b[:,None]).square().sum(-1)
-    return r2*r2.clamp(min=torch.finfo(r2.dtype).tiny).log()
+    r2 = torch.baddbmm(b.square().sum(-1)[:,None], a, b.mT, alpha=-2) + a.square().sum(-1, keepdim=True)
+    r2 = r2.clamp(min=torch.finfo(r2.dtype).tiny) # rounding may take it below 0
+    return r2*r2.log()
 
 def fit_plate(
     control:Tensor, # (B,P,2) control points
@@ -43,10 +44,10 @@ def apply_plate(
     "Where the thin plate carries points"
     with torch.autocast(points.device.type, enabled=False):
         points,control = points.to(coef.dtype), control.to(coef.dtype)
-        basis = torch.cat([plate_kernel(points, control), torch.ones_like(points[...,:1]), points], -1)
-        return basis @ coef
+        P = control.shape[1]
+        return torch.baddbmm(coef[:,P:P+1] + points@coef[:,P+1:], plate_kernel(points, control), coef[:,:P])
 
-# %% ../nbs/api/12_warp.ipynb #79affb39
+# %% ../nbs/api/12_warp.ipynb #474b2f5b
 class WarpSize(NamedTuple):
     "How strong a random warp is; lengths in half image sides (the longer side)"
     scale:float # below 1 zooms in
@@ -60,7 +61,7 @@ WARPS = dict(first=WarpSize(.98,.02,.03,.02,.05), default=WarpSize(.9,.05,.05,.0
 
 N_FREE = 8 # control points at random places, besides the 8 on the border
 
-# %% ../nbs/api/12_warp.ipynb #0fa2bc29
+# %% ../nbs/api/12_warp.ipynb #bed7ca26
 def random_plate(
     n:int, # warps wanted
     strength:WarpSize, # how strong
@@ -78,7 +79,7 @@ def random_plate(
     target = bent @ turn * (strength.scale*(1+uniform(n,1,1)*strength.jitter)) + uniform(n,1,2)*strength.offset
     return control, fit_plate(control, target)
 
-# %% ../nbs/api/12_warp.ipynb #b2f183b3
+# %% ../nbs/api/12_warp.ipynb #bf84dc59
 def warp(
     x:Tensor, # (B,C,H,W) images or maps
     grid:Tensor, # (B,h,w,2) pixels of `x` to read, x first
@@ -97,13 +98,22 @@ def inside(
     x,y = grid.unbind(-1)
     return ((x>=0) & (x<=size[1]-1) & (y>=0) & (y<=size[0]-1))[:,None]
 
-# %% ../nbs/api/12_warp.ipynb #630f94b7
+# %% ../nbs/api/12_warp.ipynb #6fdee77d
 class WarpPair(NamedTuple):
     "Two views of each image and how they correspond"
     first:Tensor # (B,C,H,W)
     second:Tensor # (B,C,H,W)
     grid:Tensor # (B,H,W,2) pixels of `first` for each pixel of `second`
     inside:Tensor # (B,1,H,W) bool, where that place exists
+
+    def coarser(self,
+        stride:int, # s, pixels a cell
+    )->'WarpPair': # grid and `inside` for maps of a cell a s×s pixels, in cells
+        "The same pair for maps of coarser cells: where the middle of each cell goes"
+        if stride==1: return self
+        middle = F.avg_pool2d(self.grid.permute(0,3,1,2), stride).permute(0,2,3,1)
+        grid = (middle-(stride-1)/2)/stride
+        return self._replace(grid=grid, inside=inside(grid, grid.shape[1:3]))
 
 def warp_pair(
     x:Tensor, # (B,C,H,W) images

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['N_PROJECTIONS', 'random_projections', 'ascending', 'sliced_wasserstein']
 
-# %% ../nbs/api/14_wasserstein.ipynb #53034d2d
+# %% ../nbs/api/14_wasserstein.ipynb #cbb6df11
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/api/14_wasserstein.ipynb #b42ffcab
+# %% ../nbs/api/14_wasserstein.ipynb #9fc741de
 N_PROJECTIONS = 100 # directions, as in the released implementation
 
 def random_projections(
@@ -32,15 +32,16 @@ def ascending(
     if not (p.requires_grad and torch.is_grad_enabled()): return torch.from_numpy(np.sort(p.detach().numpy(), -1))
     return p.gather(-1, torch.from_numpy(np.argsort(p.detach().numpy(), -1)))
 
-# %% ../nbs/api/14_wasserstein.ipynb #b2536fd4
+# %% ../nbs/api/14_wasserstein.ipynb #11b00bb0
 def sliced_wasserstein(
     x:Tensor, # (N,C) points
     y:Tensor, # (N,C) points, as many
     n_projections:int=N_PROJECTIONS, # random directions, drawn anew each call
     projections:Tensor=None, # (C,L) unit columns to use instead
+    generator:torch.Generator=None, # source of the directions
 )->Tensor: # scalar
     "Squared sliced Wasserstein-2 distance, mean over points and directions; raises `ValueError` (Table 7, step 3)"
     if x.shape!=y.shape or x.ndim!=2 or not len(x):
         raise ValueError(f'got {tuple(x.shape)} and {tuple(y.shape)}, wanted two sets of as many points, (N,C) both with N at least 1; draw samples with `sample_mixture(..., n=len(descriptors))`')
-    if projections is None: projections = random_projections(x.shape[1], n_projections, like=x)
+    if projections is None: projections = random_projections(x.shape[1], n_projections, like=x, generator=generator)
     return (ascending(projections.T@x.T) - ascending(projections.T@y.T)).square().mean()
