@@ -36,7 +36,6 @@ RUNS = {
     'one prototype step': (dict(n_steps=1), (0, 1), EPOCHS),
     'no memory':          (dict(memory=1), (0,), EPOCHS),
     'stride 2':           (dict(stride=2), (0, 1, 2), EPOCHS),
-    'today':              ({}, (0, 1, 2), EPOCHS), # the recipe again, to compare new options with in one session
     'placed on few':      (dict(PLACING=4, RESTARTS=4), (0, 1, 2), EPOCHS),
     "paper's settings":   (dict(start=0, warmup=0, w_cluster=.01, temperature=20., floor=0., memory=1, lr_prototypes=.1, lr=1e-3, w_feature=100., splat_var=.05, tau=.2, repaint=2), (0, 1), EPOCHS),
 }

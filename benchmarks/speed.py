@@ -20,7 +20,7 @@ from torch import nn
 from ablate_digits import commit, hardware
 from protokp.data import scene_dataloaders
 from protokp.learner import PRESETS, keypoint_learner
-from protokp.literal import literal_iteration
+from protokp.literal import literal_network_step, literal_prototype_steps
 from protokp.model import ProtoKP
 from protokp.prototypes import random_prototypes
 from protokp.scenes import Scenes, sklearn_digits
@@ -65,14 +65,15 @@ class NoValidation(Callback):
 
 class Ours:
     "Iterations of a `Learner`"
-    def __init__(self, preset, bs, device='cpu', side=None, bf16=False, compiled=False, **kwargs):
+    def __init__(self, preset, bs, device='cpu', side=None, bf16=False, compiled=False, last=False, **kwargs):
         set_seed(0); opts = options(preset); side = side or opts['image_size']
         dls = scene_dataloaders(recipe(side, opts['n_keypoints']), recipe(side, opts['n_keypoints']), n_train=2*bs, n_valid=1, bs=bs, device=device)
         self.clock = {}
         marks = [Mark(self.clock, *m, device) for m in MARKS]
         self.learn = keypoint_learner(dls, preset=preset, cbs=[*marks, NoValidation()], **{**dict(recon='mse'), **kwargs})
+        if last: self.learn.model.to(memory_format=torch.channels_last)
         if bf16: self.learn.to_bf16()
-        if compiled: self.learn.model.encoder,self.learn.model.decoder = torch.compile(self.learn.model.encoder), torch.compile(self.learn.model.decoder)
+        if compiled: self.learn.model.encoder.compile(); self.learn.model.decoder.compile()
 
     def run(self):
         "Phases of the second of two iterations, seconds"
@@ -91,27 +92,28 @@ class Literal:
         self.prototypes = torch.optim.Adam([self.model.prototypes], lr=.1)
 
     def run(self):
-        t = now(self.device); literal_iteration(self.model, self.x, self.networks, self.prototypes, self.opts); first = now(self.device)-t
-        no_steps = dict(self.opts, n_steps=0)
-        t = now(self.device); literal_iteration(self.model, self.x, self.networks, self.prototypes, no_steps)
-        return [dict(networks=now(self.device)-t, prototypes=first-(now(self.device)-t))]
+        t = now(self.device)
+        views,_ = literal_network_step(self.model, self.x, self.networks, self.opts); half = now(self.device)
+        literal_prototype_steps(self.model, views, self.prototypes, self.opts)
+        return [dict(networks=half-t, prototypes=now(self.device)-half)]
 
 
 class Floor(nn.Module):
     "Forward, backward and Adam of two bare U-Nets, one behind the other, on as many images; in layered mode with a decoding a keypoint"
-    def __init__(self, preset, bs, device='cpu', side=None, stride=1, patch=None, bf16=False, compiled=False):
+    def __init__(self, preset, bs, device='cpu', side=None, stride=1, patch=None, bf16=False, compiled=False, last=False, adam=None):
         super().__init__(); set_seed(0); opts = options(preset); side = (side or opts['image_size'])//stride
         out = (4 if opts['layered'] else 3)*stride**2
         self.device,self.bf16,self.each = device,bf16,opts['n_keypoints'] if opts['layered'] else 1
         self.encoder,self.decoder = UNet(3*stride**2, 32), UNet(32, out)
         self.to(device)
-        if compiled: self.encoder,self.decoder = torch.compile(self.encoder), torch.compile(self.decoder)
+        if last: self.to(memory_format=torch.channels_last)
+        if compiled: self.encoder.compile(); self.decoder.compile()
         self.x = torch.rand(2*bs, 3*stride**2, side, side, device=device)
         self.side = (patch or side*stride)//stride
-        self.opt = torch.optim.Adam(self.parameters(), lr=1e-3)
+        self.opt = torch.optim.Adam(self.parameters(), lr=1e-3, **(adam or {}))
 
     def step(self):
-        with torch.autocast('cuda', dtype=torch.bfloat16) if self.bf16 else nullcontext():
+        with torch.autocast(self.device, dtype=torch.bfloat16) if self.bf16 else nullcontext():
             features = self.encoder(self.x)[..., :self.side, :self.side]
             image = self.decoder(features.repeat_interleave(self.each, 0) if self.each>1 else features)
         image.float().square().mean().backward(); self.opt.step(); self.opt.zero_grad()
@@ -127,6 +129,7 @@ def variants(preset, device, bs, side=None):
     args = dict(device=device, side=side)
     v = dict(literal=partial(Literal, preset, bs, **args), ours=partial(Ours, preset, bs, **args), floor=partial(Floor, preset, bs, **args))
     if layered: v |= {'ours, patches':partial(Ours, preset, bs, patch_size=patch, **args), 'floor, patches':partial(Floor, preset, bs, patch=patch, **args)}
+    v |= {'ours, channels last':partial(Ours, preset, bs, last=True, **args)}
     coarse = dict(stride=2, **args)
     v |= {'ours, stride 2':partial(Ours, preset, bs, **coarse), 'floor, stride 2':partial(Floor, preset, bs, **coarse)}
     if layered: v |= {'ours, stride 2, patches':partial(Ours, preset, bs, patch_size=patch, **coarse)}
@@ -179,6 +182,33 @@ def memory(preset, device, bs):
         mb |= {f'ours, chunks of 1, K={K}':memory_apart(preset, None, device, bs, chunk=1, n_keypoints=K) for K in (6,30)}
     rows = {name:dict(megabytes=m, times_floor=round(m/mb['floor'], 2)) for name,m in mb.items()}
     for name,r in rows.items(): print(f"{preset:12}{name:26}{r['megabytes']:8.0f} MB {r['times_floor']:6.2f} x floor", flush=True)
+    return rows
+
+
+FALLS = {'as it is':{}, 'channels last':dict(last=True), 'bf16':dict(bf16=True), 'compiled':dict(compiled=True), 'compiled, channels last':dict(compiled=True, last=True),
+         'fused Adam':dict(adam=dict(fused=True)), 'foreach Adam':dict(adam=dict(foreach=True)), 'stride 2':dict(stride=2)}
+
+def falling(device, bs, rounds):
+    "What makes the floor itself fall, each alone, as a multiple of the floor's time"
+    made = {name:Floor('mnist', bs, device, **kw) for name,kw in FALLS.items()}
+    seen = {name:[] for name in made}
+    for r in range(rounds+2):
+        for name,v in made.items(): seen[name] += [v.run()[0]['all']]*(r>1)
+    rows = {name:round(statistics.median(t)/statistics.median(seen['as it is']), 3) for name,t in seen.items()}
+    print('floor', rows, flush=True)
+    return rows
+
+
+def dearest(device, bs, n=3):
+    "The operations an iteration of ours spends most on, as shares of it"
+    v = Ours('mnist', bs, device); v.run()
+    kinds = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA]*(device=='cuda')
+    with torch.profiler.profile(activities=kinds) as p: v.run()
+    key = 'self_device_time_total' if device=='cuda' else 'self_cpu_time_total'
+    events = [e for e in p.key_averages() if e.key.startswith('aten::')]
+    total = sum(getattr(e, key) for e in events)
+    rows = {e.key:round(getattr(e, key)/total, 3) for e in sorted(events, key=lambda e: -getattr(e, key))[:n]}
+    print('dearest', rows, flush=True)
     return rows
 
 
@@ -242,7 +272,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--device', default='cpu'); p.add_argument('--rounds', type=int, default=3); p.add_argument('--threads', type=int, default=None)
     p.add_argument('--presets', nargs='*', default=list(PRESETS), choices=list(PRESETS)); p.add_argument('--batch', type=int, default=None, help='images a batch; the paper has 32 to 76')
-    p.add_argument('--parts', nargs='*', default=['iterations','memory','prototypes','growth','inference']); p.add_argument('--out', default=None); p.add_argument('--memory-of', default=None)
+    p.add_argument('--parts', nargs='*', default=['iterations','memory','floor','dearest','prototypes','growth','inference']); p.add_argument('--out', default=None); p.add_argument('--memory-of', default=None)
     a = p.parse_args()
     if a.threads: torch.set_num_threads(a.threads)
     if a.memory_of:
@@ -258,6 +288,8 @@ def main():
         bs = a.batch or BATCH[preset]
         if 'iterations' in a.parts: keep(iterations={**out.get('iterations', {}), preset:dict(batch=bs, side=PRESETS[preset]['image_size'], rows=iterations(preset, a.device, bs, a.rounds))})
         if 'memory' in a.parts: keep(memory={**out.get('memory', {}), preset:dict(batch=bs, rows=memory(preset, a.device, bs))})
+    if 'floor' in a.parts: keep(floor=falling(a.device, 4, a.rounds))
+    if 'dearest' in a.parts: keep(dearest=dearest(a.device, 4))
     if 'prototypes' in a.parts:
         bs,rows = out['iterations']['mnist']['batch'], out['iterations']['mnist']['rows']
         keep(prototypes=prototype_share(a.device, rows['ours']['seconds']/bs, PRESETS['mnist']['n_keypoints'], a.rounds))

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #490ab234
+# %% ../nbs/api/79_all.ipynb #5ec9633f
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
+from .landmarks import LandmarkTruth, landmark_truth
 from .keypoints import nms, sample_at, soft_argmax, top_k
 from .render import alpha_blend, splat, splat_each
 from .warp import WARPS, WarpPair, WarpSize, warp, warp_pair
@@ -23,6 +24,8 @@ from .metrics import Judge, KeypointMetric, keypoint_metrics, many_to_one, mutua
 from .show import prototype_pictures, show_keypoints, show_prototypes, show_strip, to_picture, type_colour
 from .segmentation import SceneJudge, adjusted_rand_index, explains, layer_extent, object_metrics, segment, stands_for
 from .layers import segmentation_picture, show_layers, show_occlusion, show_types
+from .readout import fit_readout, landmark_error, landmark_readout, readout_error, show_landmarks, show_readout, slot_vector
+from .grouping import fit_instances, group_instances, instance_landmarks, judge_instances, show_instances
 from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, scene_dataloaders
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
@@ -30,8 +33,13 @@ from .digits import MNISTHard, mnist_hard_dataloaders, mnist_hard_like, mnist_sp
 from .tetrominoes import Tetrominoes
 from .objects import ObjectsDataset, check_objects_file, convert_records, objects_dataloaders, small_clevr
 from .clevr import ClevrLike, render_clevr
+from .faces import Faces
+from .figures import Figures
+from .celeba import celeba_dataloaders, mafl_dataloaders
+from .h36m import h36m_dataloaders
+from .check import check_data
 from .cli import DIGITS, digit_scenes, digits_learner, judge_digits, protokp_demo
 from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
 
-# %% ../nbs/api/79_all.ipynb #75f7b121
+# %% ../nbs/api/79_all.ipynb #9cea60e5
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

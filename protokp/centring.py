@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['CLEAR', 'TRIM', 'left_out_change', 'painted', 'aligned', 'type_paint', 'extent_of', 'centre_each']
 
-# %% ../nbs/api/22_centring.ipynb #bd7f68dd
+# %% ../nbs/api/22_centring.ipynb #422b7eb7
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor
 from .core import Keypoints, pixel_grid
+from .gather import ALONE, Alone
 from .model import ProtoKP
 
-# %% ../nbs/api/22_centring.ipynb #17863fc7
+# %% ../nbs/api/22_centring.ipynb #38efeb25
 def left_out_change(
     layers:Tensor, # (B,K,4,H,W) logits
 )->Tensor: # (B,K,H,W) mean absolute change over the colours
@@ -23,7 +24,7 @@ def left_out_change(
     others = (mine.sum(1, keepdim=True)-mine)/(1-alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
     return (alpha*(rgb-others)).abs().mean(2).to(layers.dtype)
 
-# %% ../nbs/api/22_centring.ipynb #d01f122c
+# %% ../nbs/api/22_centring.ipynb #93bd2950
 @torch.no_grad()
 def painted(
     model:ProtoKP, # trained
@@ -39,7 +40,7 @@ def painted(
     others = model.decode(repeat(kp.xy), without, repeat(kp.descriptor), size)[0]
     return (repeat(image)-others).abs().mean(1).view(B,K,*size)*kp.real[...,None,None]
 
-# %% ../nbs/api/22_centring.ipynb #1bbf9897
+# %% ../nbs/api/22_centring.ipynb #9c63eb79
 def aligned(
     maps:Tensor, # (N,H,W) one map a keypoint
     xy:Tensor, # (N,2) pixels, its keypoint
@@ -58,19 +59,21 @@ def type_paint(
     model:ProtoKP, # trained
     kps:list, # Keypoints of batches
     size:tuple, # (H, W) of the images
+    team:Alone=ALONE, # processes that measure together, each its own batches
 )->tuple: # paint (M,2H-1,2W-1) in a window with the keypoint in the middle, seen (M,2H-1,2W-1) bool, count (M,) of keypoints
     "Average paint of each type over many keypoints"
-    H,W = size; M = model.n_prototypes
-    device = model.prototypes.device
-    paint,seen,count = torch.zeros(M,2*H-1,2*W-1, device=device), torch.zeros(M,2*H-1,2*W-1, device=device), torch.zeros(M, device=device)
+    (H,W),M = size,model.n_prototypes
+    zeros = model.prototypes.detach().new_zeros
+    paint,seen,count = zeros(M,2*H-1,2*W-1), zeros(M,2*H-1,2*W-1), zeros(M)
     for kp in kps:
         keep = kp.real.flatten()
         kind = kp.type.flatten()[keep]
         shifted,inside = aligned(painted(model, kp, size).flatten(0,1)[keep], kp.xy.detach().flatten(0,1)[keep])
-        paint.index_add_(0, kind, shifted); seen.index_add_(0, kind, inside); count.index_add_(0, kind, torch.ones_like(kind, dtype=torch.float32))
+        paint.index_add_(0, kind, shifted); seen.index_add_(0, kind, inside); count.index_add_(0, kind, torch.ones_like(kind, dtype=count.dtype))
+    paint,seen,count = map(team.total, (paint,seen,count))
     return paint/seen.clamp(min=1), seen>0, count
 
-# %% ../nbs/api/22_centring.ipynb #2e0fe8df
+# %% ../nbs/api/22_centring.ipynb #ba4b7ba4
 CLEAR = 0.25 # of the maximum (above the median): what counts as painted
 TRIM = 0.02 # share of the painted mass left out on each side of the box
 
@@ -101,22 +104,23 @@ def extent_of(
     empty = top.flatten()<=0
     return offset.masked_fill(empty[:,None], 0), (box-offset.repeat(1,2)).masked_fill(empty[:,None], 0)
 
-# %% ../nbs/api/22_centring.ipynb #7aeb675a
+# %% ../nbs/api/22_centring.ipynb #d9741a13
 @patch
 @torch.no_grad()
 def centre_types(self:ProtoKP,
     batches:list, # a few batches of images, (B,3,H,W) each, all of one size; no labels needed
+    team:Alone=ALONE, # processes that measure together, each its own batches
 )->Tensor: # (M,2) pixels, from keypoint to centre
     "Measure the offset and box of every type, in place; afterwards keypoints carry `centre` and `box`"
     was = self.training; self.eval()
     kps = [self(x, repaint=0).keypoints for x in batches]
-    paint,seen,_ = type_paint(self, kps, batches[0].shape[-2:])
+    paint,seen,_ = type_paint(self, kps, batches[0].shape[-2:], team)
     offset,extent = extent_of(paint, seen)
     self.type_offset.copy_(offset); self.type_extent.copy_(extent)
     self.train(was)
     return self.type_offset
 
-# %% ../nbs/api/22_centring.ipynb #27548277
+# %% ../nbs/api/22_centring.ipynb #fe7bad62
 @torch.no_grad()
 def centre_each(
     model:ProtoKP, # trained

@@ -6,14 +6,14 @@
 __all__ = ['TensorObjects', 'MakeScenes', 'MakeFreshScenes', 'scene_item', 'SceneBlock', 'scene_dataloaders', 'image_files',
            'folder_dataloaders']
 
-# %% ../nbs/api/40_data.ipynb #e77bdc42
+# %% ../nbs/api/40_data.ipynb #57103291
 from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, dispatch
 from fastai.data.transforms import IndexSplitter, RandomSplitter, get_image_files
-from fastai.torch_core import TensorBase, TensorImage
+from fastai.torch_core import TensorBase, TensorImage, num_distrib, rank_distrib
 from fastai.vision.augment import Resize, ResizeMethod
 from fastai.vision.core import PILImage, image2tensor
 from fastai.vision.data import ImageBlock, get_grid
@@ -22,7 +22,7 @@ from torch import Tensor
 from .metrics import split_objects
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/40_data.ipynb #d4c45d8a
+# %% ../nbs/api/40_data.ipynb #3c59bf41
 class TensorObjects(TensorBase):
     "Table of objects, (N,5): centre x, y, width, height, label; label -1 is padding"
 
@@ -46,10 +46,11 @@ class MakeFreshScenes(MakeScenes):
     "`MakeScenes` for the training set: numbers its scenes on and on"
     split_idx,drawn = 0,0
     def number(self, numbers):
-        self.drawn += len(numbers)
-        return torch.arange(self.drawn-len(numbers), self.drawn, device=numbers.device)
+        n,every = len(numbers),max(num_distrib(),1)*len(numbers) # of this process, of all
+        self.drawn += every
+        return torch.arange(n, device=numbers.device) + (self.drawn-every+rank_distrib()*n)
 
-# %% ../nbs/api/40_data.ipynb #71f42d26
+# %% ../nbs/api/40_data.ipynb #127c0ba4
 def scene_item(
     o, # an integer, or a path, array or PIL image
 ): # the integer, or a `TensorImage` (3,H,W)
@@ -74,9 +75,11 @@ def scene_dataloaders(
 )->DataLoaders:
     "`DataLoaders` of made scenes"
     block = DataBlock(blocks=(SceneBlock(train, valid), TransformBlock()), splitter=IndexSplitter(range(n_train, n_train+n_valid)))
-    return block.dataloaders(range(n_train+n_valid), bs=bs, val_bs=4*bs, device=device, num_workers=0)
+    dls = block.dataloaders(range(n_train+n_valid), bs=bs, val_bs=4*bs, device=device, num_workers=0)
+    for dl in dls: dl._types = None # fastai took them before the scenes were made
+    return dls
 
-# %% ../nbs/api/40_data.ipynb #82babc42
+# %% ../nbs/api/40_data.ipynb #120cbea5
 @dispatch
 def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, names=None, **kwargs):
     "Images with their objects"
@@ -90,7 +93,7 @@ def show_batch(x:TensorImage, y:TensorObjects, samples, ctxs=None, max_n=9, nrow
             ax.annotate(names[l] if names else str(l), (c-s/2).tolist(), xytext=(2,-8), textcoords='offset points', color=type_colour(l), fontsize=7)
     return ctxs
 
-# %% ../nbs/api/40_data.ipynb #1b57b0a3
+# %% ../nbs/api/40_data.ipynb #44e2945c
 def image_files(
     path:str, # folder, searched in depth
 )->list: # at least two image files, sorted

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'BackgroundCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #454e9011
+# %% ../nbs/api/42_learner.ipynb #cd01fbdf
 import inspect
 from functools import partial
 import torch
@@ -15,10 +15,10 @@ from fastai.callback.progress import ProgressCallback # so that bars are there
 from fastai.callback.schedule import ParamScheduler # so that `fit_one_cycle` and `lr_find` are there
 from fastai.data.core import DataLoaders, dispatch, show_results as display
 from fastai.learner import Learner
-from fastai.torch_core import TensorImage
+from fastai.torch_core import TensorImage, get_model
 from fastcore.basics import first, patch
 from torch import Tensor
-from .callback import PARTS, KeypointOptimizer, PairCallback, PartMetric, PartsCallback, PrototypeCallback, network_params
+from .callback import PARTS, KeypointOptimizer, PairCallback, PartMetric, PartsCallback, PrototypeCallback, batches_a_step, network_params, team_of
 from .core import Keypoints
 from .data import scene_item
 from .layers import show_layers
@@ -27,7 +27,7 @@ from .model import Output, ProtoKP
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #b98445f8
+# %% ../nbs/api/42_learner.ipynb #1d2be0c2
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -43,40 +43,42 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #b0c0d993
+# %% ../nbs/api/42_learner.ipynb #c40cf2c3
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #e88fca92
+# %% ../nbs/api/42_learner.ipynb #6d930a0e
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
     def __init__(self,
-        n_batches:int=4, # training batches to look at
+        n_batches:int=4, # training batches to look at; with gradient accumulation, steps
     ): self.n_batches,self.seen = n_batches,[]
 
     def before_batch(self):
         "Remember the last few training images"
-        if self.training: self.seen = [*self.seen, self.xb[0].as_subclass(Tensor)][-self.n_batches:]
+        if self.training: self.seen = [*self.seen, self.xb[0].as_subclass(Tensor)][-self.n_batches*batches_a_step(self.learn):]
 
     def before_validate(self):
         "Measure, if there was training"
-        if self.seen: self.model.centre_types(self.seen)
+        if self.seen: get_model(self.model).centre_types(self.seen, team_of(self.learn))
 
     def after_fit(self):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #b10227cc
+# %% ../nbs/api/42_learner.ipynb #d04a137d
 class BackgroundCallback(Callback):
     "Lets a model's background begin as the median of the first training batch"
     order = -10 # sees the images before they are warped
     def before_batch(self):
         "Once, before the very first step"
-        if self.training and self.model.background and not self.learn.opt.iteration: self.model.start_background(self.xb[0].as_subclass(Tensor))
+        model = get_model(self.model)
+        if self.training and model.background and not (self.learn.opt.iteration or self.train_iter):
+            model.start_background(team_of(self.learn).rows(self.xb[0].as_subclass(Tensor)))
 
-# %% ../nbs/api/42_learner.ipynb #68589c52
+# %% ../nbs/api/42_learner.ipynb #9b1c6718
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -91,11 +93,15 @@ class KeypointLearner(Learner):
         if isinstance(item, Tensor) and item.is_floating_point(): x = item[None]
         elif isinstance(item, int) or not self._makes_scenes: x = self.dls.test_dl([item], num_workers=0).one_batch()[0]
         else: x = scene_item(item)[None]
-        x = torch.as_tensor(x).as_subclass(Tensor).to(next(self.model.parameters()).device)
-        self.model.eval()
-        return self.model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
+        model = get_model(self.model).eval()
+        x = torch.as_tensor(x).as_subclass(Tensor).to(next(model.parameters()).device)
+        return model(x, n_keypoints, repaint=0).keypoints.to('cpu')[0]
 
-# %% ../nbs/api/42_learner.ipynb #a7f148be
+    def to_distributed(self, *args, **kwargs):
+        "What `distrib_ctx` calls; replaced by `protokp.distributed`, raises `ImportError` until then"
+        raise ImportError('distrib_ctx: got fastai.distributed alone, wanted `import protokp.distributed` as well; prototypes and types need more than gradients to agree')
+
+# %% ../nbs/api/42_learner.ipynb #44003121
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -105,7 +111,7 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #33cd5541
+# %% ../nbs/api/42_learner.ipynb #94034c8c
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
@@ -117,8 +123,7 @@ def batch_out(self:KeypointLearner,
     "One batch and all that the model says about it"
     dl = self.dls[ds_idx].new(shuffle=shuffle) if dl is None else dl
     b = dl.one_batch()
-    self.model.eval()
-    return b, self.model(b[0].as_subclass(Tensor), n_keypoints)
+    return b, get_model(self.model).eval()(b[0].as_subclass(Tensor), n_keypoints)
 
 @patch
 def show_results(self:KeypointLearner,
@@ -143,13 +148,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #c6ba022a
+# %% ../nbs/api/42_learner.ipynb #14712986
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction; every layer too if there are any"
     return (show_strip if outs.layers is None else show_layers)(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #6ac8c0df
+# %% ../nbs/api/42_learner.ipynb #dfe41245
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here
