@@ -36,6 +36,7 @@ RUNS = {
     'one prototype step': (dict(n_steps=1), (0, 1), EPOCHS),
     'no memory':          (dict(memory=1), (0,), EPOCHS),
     'stride 2':           (dict(stride=2), (0, 1, 2), EPOCHS),
+    'stride 2, bf16':     (dict(stride=2, BF16=True), (0, 1, 2), EPOCHS),
     'placed on few':      (dict(PLACING=4, RESTARTS=4), (0, 1, 2), EPOCHS),
     "paper's settings":   (dict(start=0, warmup=0, w_cluster=.01, temperature=20., floor=0., memory=1, lr_prototypes=.1, lr=1e-3, w_feature=100., splat_var=.05, tau=.2, repaint=2), (0, 1), EPOCHS),
 }
@@ -65,6 +66,7 @@ def run(name, change, seed, epochs, device):
     callback.PLACING, prototypes.RESTARTS = change.get('PLACING', PLACING), change.get('RESTARTS', RESTARTS)
     set_seed(seed)
     learn = digits_learner(device=device, **{k: v for k, v in change.items() if k.islower()})
+    if change.get('BF16'): learn.to_bf16()
     begin = time.time()
     learn.fit_flat_cos(epochs, {**DIGITS, **change}['lr'], pct_start=.7)
     seconds = time.time() - begin

@@ -129,12 +129,12 @@ def variants(preset, device, bs, side=None):
     args = dict(device=device, side=side)
     v = dict(literal=partial(Literal, preset, bs, **args), ours=partial(Ours, preset, bs, **args), floor=partial(Floor, preset, bs, **args))
     if layered: v |= {'ours, patches':partial(Ours, preset, bs, patch_size=patch, **args), 'floor, patches':partial(Floor, preset, bs, patch=patch, **args)}
-    v |= {'ours, channels last':partial(Ours, preset, bs, last=True, **args)}
+    v |= {'ours, bf16':partial(Ours, preset, bs, bf16=True, **args), 'floor, bf16':partial(Floor, preset, bs, bf16=True, **args), 'ours, channels last':partial(Ours, preset, bs, last=True, **args)}
     coarse = dict(stride=2, **args)
-    v |= {'ours, stride 2':partial(Ours, preset, bs, **coarse), 'floor, stride 2':partial(Floor, preset, bs, **coarse)}
+    v |= {'ours, stride 2, bf16':partial(Ours, preset, bs, bf16=True, **coarse), 'ours, stride 2':partial(Ours, preset, bs, **coarse), 'floor, stride 2':partial(Floor, preset, bs, **coarse)}
     if layered: v |= {'ours, stride 2, patches':partial(Ours, preset, bs, patch_size=patch, **coarse)}
     if device=='cuda':
-        for name,kw in {'bf16':dict(bf16=True), 'bf16, compiled':dict(bf16=True, compiled=True)}.items():
+        for name,kw in {'compiled':dict(compiled=True), 'bf16, compiled':dict(bf16=True, compiled=True)}.items():
             v |= {f'ours, {name}':partial(Ours, preset, bs, **kw, **args), f'floor, {name}':partial(Floor, preset, bs, **kw, **args)}
     return v
 

@@ -10,7 +10,7 @@ __all__ = ['LOOK', 'SKIN', 'HAIR', 'IRIS', 'LIP', 'BALD', 'NOSE_OUT', 'COLOURS',
            'head_frame', 'draw_hair_behind', 'draw_skin', 'draw_eyes', 'draw_nose', 'draw_mouth', 'draw_faces',
            'smooth_ground', 'draw_clutter', 'place_faces', 'lay_patches', 'Faces']
 
-# %% ../nbs/api/65_faces.ipynb #872847da
+# %% ../nbs/api/65_faces.ipynb #ace2a510
 import math
 from dataclasses import dataclass
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from .landmarks import FACE, LandmarkTruth, landmark_truth
 from .scenes import hashed_uniform
 
-# %% ../nbs/api/65_faces.ipynb #6913803f
+# %% ../nbs/api/65_faces.ipynb #d3b7e2b4
 LOOK = dict(aspect=(.76,.9), # width of the head over its height
             eye_u=(.36,.43), eye_v=(-.12,-.02), eye_wide=(.15,.2), eye_open=(.4,.75), gaze=(-.06,.06), # half the eye's width; its height over its width; shift of the iris
             brow_v=(.2,.27), brow_tilt=(-.3,.3), brow_thick=(.025,.055), # above the eye; slope, rising outwards if negative; half thickness
@@ -39,9 +39,10 @@ def draw_looks(
     index:Tensor, # (B,) int64, which pictures
     n:int=1, # faces of each
     seed:int=0, # another seed, other faces
+    variety:float=1., # how far from the middle of every range, 0 to 1
 )->AttrDict: # (B,n) each of `LOOK`, and the colours skin, hair, iris, lip (B,n,3)
     "Looks of all faces; none is turned yet"
-    u = hashed_uniform(index, n*(len(LOOK)+3), seed).view(len(index), n, -1).unbind(-1)
+    u = (.5+variety*(hashed_uniform(index, n*(len(LOOK)+3), seed)-.5)).view(len(index), n, -1).unbind(-1)
     look = AttrDict({k:low+(high-low)*v for v,(k,(low,high)) in zip(u, LOOK.items())})
     def pick(palette, v): return torch.tensor(palette, device=v.device)[(v*len(palette)).long()]
     light,dark = torch.tensor(SKIN, device=index.device)
@@ -51,7 +52,7 @@ def draw_looks(
     look.lip = look.skin.lerp(torch.tensor(LIP, device=index.device), look.blush[...,None])
     return look
 
-# %% ../nbs/api/65_faces.ipynb #352486e6
+# %% ../nbs/api/65_faces.ipynb #5f546cd5
 def turn_head(
     u:Tensor, # (…) place on the ball, to the right
     v:Tensor, # (…) down
@@ -74,7 +75,7 @@ def turn_back(
     z,v = z*pitch.cos()-y*pitch.sin(), y*pitch.cos()+z*pitch.sin()
     return x*yaw.cos()-z*yaw.sin(), v, z*yaw.cos()+x*yaw.sin()
 
-# %% ../nbs/api/65_faces.ipynb #379e0779
+# %% ../nbs/api/65_faces.ipynb #f467179b
 NOSE_OUT = 1.22 # distance of the nose's tip from the middle of the head, the ball's radius being 1
 
 def seen_at(
@@ -99,7 +100,7 @@ def face_points(
     c,s = look.roll.cos()[...,None],look.roll.sin()[...,None]
     return middle[...,None,:]+torch.stack([c*x-s*y, s*x+c*y], -1)
 
-# %% ../nbs/api/65_faces.ipynb #5aa50a22
+# %% ../nbs/api/65_faces.ipynb #268ed7e9
 def cover(
     distance:Tensor, # (…) pixels from the edge, negative inside
 )->Tensor: # (…) in [0,1]
@@ -126,7 +127,7 @@ def paint(
     if colour.ndim==2: colour = colour[...,None,None]
     return picture.lerp(torch.cat([colour, torch.ones_like(colour[:,:1])], 1), mask[:,None])
 
-# %% ../nbs/api/65_faces.ipynb #228ab258
+# %% ../nbs/api/65_faces.ipynb #ed63ee19
 @dataclass
 class HeadFrame:
     "What each pixel of N patches shows of its head"
@@ -158,7 +159,7 @@ def head_frame(
     u,v,_ = turn_back(x, y, z, look.yaw, look.pitch)
     return HeadFrame(look, x, y, u, v, z)
 
-# %% ../nbs/api/65_faces.ipynb #5e41bb50
+# %% ../nbs/api/65_faces.ipynb #b21330bb
 EAR = (.13,.2) # half width and half height, half heights of the head
 LONG = 1.35 # hair below the ears narrows like an ellipse of this half height
 
@@ -174,7 +175,7 @@ def draw_hair_behind(
     picture = paint(picture, f.look.hair*.85, cover(hair)*~f.look.bald)
     return paint(picture, f.look.skin*.88, cover(ellipse_distance(x.abs()-a*R, y-.05*R, EAR[0]*R, EAR[1]*R)))
 
-# %% ../nbs/api/65_faces.ipynb #c57ca39b
+# %% ../nbs/api/65_faces.ipynb #277cc37b
 LIGHT = (.55,-.45,.7) # direction of the light where `light` is 1: right, down, towards us
 TEMPLE = .45 # how far the hairline falls at the sides, half heights of the head
 
@@ -190,7 +191,7 @@ def draw_skin(
     colour = skin.lerp(f.look.hair[...,None,None], (cover(line)*~f.look.bald)[:,None])
     return paint(picture, colour, cover(ellipse_distance(x, y, f.look.aspect*f.look.radius, f.look.radius)))
 
-# %% ../nbs/api/65_faces.ipynb #21cf739d
+# %% ../nbs/api/65_faces.ipynb #f0809058
 IRIS_SIZE,PUPIL = .78,.45 # radius of the iris, as a share of half the eye's width; of the pupil, as a share of the iris
 WHITE,BLACK,DARK = (.96,.96,.94),(.05,.04,.04),(.22,.06,.07) # of the eye; of the pupil; inside of the mouth
 
@@ -214,7 +215,7 @@ def draw_eyes(
     brow = torch.maximum((dv+look.brow_v*R+look.brow_tilt*du).abs()-look.brow_thick*R, du.abs()-1.25*wide)
     return paint(picture, look.hair*.7, cover(brow)*torch.where(look.bald, .6, 1.))
 
-# %% ../nbs/api/65_faces.ipynb #4287c122
+# %% ../nbs/api/65_faces.ipynb #72f56415
 NOSTRIL = .38 # radius of a nostril, as a share of half the tip's width
 
 def draw_nose(
@@ -233,7 +234,7 @@ def draw_nose(
     hole = (((x-tx).abs()-.55*wide)**2+(y-ty-.6*wide)**2).sqrt()-NOSTRIL*wide
     return paint(picture, look.skin*.35, cover(hole))
 
-# %% ../nbs/api/65_faces.ipynb #455ef9c5
+# %% ../nbs/api/65_faces.ipynb #4654de5a
 TEETH = .45 # share of the opening that teeth fill
 
 def draw_mouth(
@@ -263,7 +264,7 @@ def draw_faces(
     for part in (draw_hair_behind, draw_skin, draw_eyes, draw_mouth, draw_nose): picture = part(picture, f)
     return picture
 
-# %% ../nbs/api/65_faces.ipynb #96b1eb97
+# %% ../nbs/api/65_faces.ipynb #8616dac4
 LEVELS = 4 # random colours along each side of a ground, between which it is smooth
 GREYED = .5 # share of grey in the colours of a ground
 
@@ -282,7 +283,7 @@ def smooth_ground(
     mean,levels = _greyed(u[:,:3,None,None]),_greyed(u[:,3:].view(-1,3,LEVELS,LEVELS))
     return F.interpolate(mean.lerp(levels, torch.tensor(min(.6*clutter, 1.), device=u.device)), size, mode='bicubic', align_corners=True).clamp(0, 1)
 
-# %% ../nbs/api/65_faces.ipynb #5f872a4d
+# %% ../nbs/api/65_faces.ipynb #b833253f
 DISCS,PERIOD,DISC = 5,(.12,.35),(.05,.22) # number of discs; period of stripes and radii of discs, shares of the picture's shorter side
 
 def draw_clutter(
@@ -303,7 +304,7 @@ def draw_clutter(
     for k in range(1, DISCS+1): ground = lay(ground, u[:,k,5:], disc(k, _between(u[:,k,4], DISC)))
     return ground
 
-# %% ../nbs/api/65_faces.ipynb #9614dbba
+# %% ../nbs/api/65_faces.ipynb #a30a1f52
 APART,INSIDE = .95,.85 # wanted between two middles, as a share of the sum of radii; and between a middle and the edge, as a share of the radius
 TRIES,LAYOUTS = 32,16 # places drawn for each face, layouts drawn for each picture
 
@@ -328,7 +329,7 @@ def place_faces(
     best = torch.arange(B, device=radius.device),found.sum(-1).argmax(1)
     return chosen[best],found[best]
 
-# %% ../nbs/api/65_faces.ipynb #5d7f5205
+# %% ../nbs/api/65_faces.ipynb #a44ddd4f
 def lay_patches(
     ground:Tensor, # (B,3,H,W)
     patches:Tensor, # (B,F,4,P,P) red, green, blue times cover, and cover
@@ -344,7 +345,7 @@ def lay_patches(
         flat = flat.scatter(2, where, flat.gather(2, where)*(1-shown)+colour)
     return flat.view(B, 3, H+2*P, W+2*P)[...,P:P+H,P:P+W].contiguous()
 
-# %% ../nbs/api/65_faces.ipynb #b080cc8f
+# %% ../nbs/api/65_faces.ipynb #c0b6bb0c
 HEIGHT = (28.,38.) # of a head, pixels
 MOST_TURN = 40. # degrees; beyond it the far eye would hide behind the nose
 SEED_STEP = 1_000_003 # between the numbers that two seeds draw from
@@ -358,6 +359,7 @@ class Faces:
     yaw:float=25. # how far a head turns to either side, degrees
     pitch:float=10. # how far up or down
     roll:float=20. # how far it leans to either side
+    variety:float=1. # of looks, 0 to 1: one family, or everybody
     clutter:float=.6 # of the ground, 0 to 1
     ground:float=1. # how far its colours go from grey, 0 to 1: a studio, or anywhere
     noise:float=.03 # of every pixel, up to so much either way
@@ -371,7 +373,7 @@ class Faces:
         if not 0<self.height[0]<=self.height[1]: raise ValueError(f'height: got {self.height}, wanted the lowest and the highest head in pixels')
         for k in ('yaw','pitch','roll'):
             if not 0<=getattr(self, k)<=MOST_TURN: raise ValueError(f'{k}: got {getattr(self, k)} degrees, wanted 0 to {MOST_TURN:.0f}; beyond it landmarks are hidden')
-        for k in ('clutter','ground'):
+        for k in ('clutter','ground','variety'):
             if not 0<=getattr(self, k)<=1: raise ValueError(f'{k}: got {getattr(self, k)}, wanted 0 to 1')
 
     @property
@@ -383,7 +385,7 @@ class Faces:
         "The recipe itself: it holds no tensors"
         return self
 
-# %% ../nbs/api/65_faces.ipynb #9edbf9c9
+# %% ../nbs/api/65_faces.ipynb #3c1ff6e6
 @patch
 def draw(self:Faces,
     index:Tensor, # (B,) int64, which pictures
@@ -392,7 +394,7 @@ def draw(self:Faces,
     (low,n),seed = self.number,self.seed*SEED_STEP
     there = torch.arange(n, device=index.device) < low+(hashed_uniform(index, 1, seed)*(n-low+1)).long()
     height,*turns = hashed_uniform(index, 4*n, seed+1).view(-1,n,4).unbind(-1)
-    look = draw_looks(index, n, seed+2)
+    look = draw_looks(index, n, seed+2, self.variety)
     look.radius = _between(height, self.height)/2
     for k,u in zip(('yaw','pitch','roll'), turns): look[k] = (2*u-1)*math.radians(getattr(self, k))
     middle,there = place_faces(index, look.radius, there, self.size, seed+3)
@@ -400,7 +402,7 @@ def draw(self:Faces,
     if few.any(): raise ValueError(f'no place for {low} faces up to {self.height[1]:.0f} px high on {self.size[0]}x{self.size[1]} px in {int(few.sum())} of {len(few)} pictures; fewer or smaller faces, or a larger picture will do')
     return look, middle, there
 
-# %% ../nbs/api/65_faces.ipynb #3d8ce297
+# %% ../nbs/api/65_faces.ipynb #f5ffb535
 REACH = 1.3 # of hair from the middle of a head, half heights
 
 def _patches(look, middle, height): # patches (B,F,4,P,P) and their first pixels (B,F,2)

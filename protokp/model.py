@@ -6,8 +6,9 @@
 __all__ = ['FORMAT', 'BACKGROUNDS', 'BACKDROP', 'SHADES', 'FAR', 'Output', 'Encoder', 'to_cells', 'to_pixels', 'coarse_window',
            'ProtoKP', 'paste', 'scene_of']
 
-# %% ../nbs/api/21_model.ipynb #8b80096b
+# %% ../nbs/api/21_model.ipynb #392cfd07
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch
@@ -23,7 +24,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #261e12a4
+# %% ../nbs/api/21_model.ipynb #1a7afcc2
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -46,7 +47,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #8b28cc61
+# %% ../nbs/api/21_model.ipynb #7fd9b4b8
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
         features = self.features(F.pixel_unshuffle(x, self.stride) if self.stride>1 else x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #23201d07
+# %% ../nbs/api/21_model.ipynb #7e5c94e4
 def to_cells(
     xy:Tensor, # (...,2) pixels
     stride:int, # s, pixels a cell
@@ -90,7 +91,7 @@ def coarse_window(
     "The window in cells: the odd number next to b/s"
     return kernel_size if stride==1 else max(3, kernel_size//stride|1)
 
-# %% ../nbs/api/21_model.ipynb #f2f84678
+# %% ../nbs/api/21_model.ipynb #0a6f1c76
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 BACKGROUNDS = 'fixed','image' # alike in all images, or tinted by each
 BACKDROP = 8 # cells a side of the picture that a background is spread out from: too few to paint things
@@ -133,11 +134,13 @@ class ProtoKP(nn.Module):
         self.register_buffer('type_offset', torch.zeros(n_prototypes, 2)) # keypoint to centre, from `centring`
         self.register_buffer('type_extent', torch.zeros(n_prototypes, 4)) # left, up, right, down of the centre
 
+    half = None # what the networks compute in, if not in float32; see `compute_in`
+
     def __getattr__(self, name):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #70451ef2
+# %% ../nbs/api/21_model.ipynb #242851e8
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -168,7 +171,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #3729d9d2
+# %% ../nbs/api/21_model.ipynb #4afcaae6
 FAR = -30. # logit beyond a patch: black, and as transparent as float32 can tell
 
 def paste(
@@ -184,13 +187,32 @@ def paste(
     canvas = patches.new_full((B,K,4,(H+2*margin)*(W+2*margin)), FAR).scatter(3, where, patches.flatten(3))
     return canvas.view(B,K,4,H+2*margin,W+2*margin)[...,margin:margin+H,margin:margin+W]
 
-# %% ../nbs/api/21_model.ipynb #d64e2932
+# %% ../nbs/api/21_model.ipynb #a7cabc64
+@patch
+def compute_in(self:ProtoKP,
+    dtype:torch.dtype=None, # of the networks' convolutions, `torch.bfloat16` say; as they are if left out
+)->ProtoKP: # itself
+    "Let encoder and decoder compute in another type; weights, maps and all that follows keep theirs"
+    self.half = dtype
+    return self
+
+@patch
+def _in_half(self:ProtoKP, device): return torch.autocast(device.type, dtype=self.half) if self.half else nullcontext()
+
+@patch
+def encode(self:ProtoKP,
+    x:Tensor, # (B,3,H,W)
+)->tuple: # features (B,C,H,W), score map (B,1,H,W) in [0,1], both at least float32
+    "The encoder"
+    with self._in_half(x.device): return self.encoder(x)
+
+# %% ../nbs/api/21_model.ipynb #7fab6f6e
 @patch
 def draw(self:ProtoKP,
     dots:Tensor, # (B,C,H,W) what keypoints paint, one cell a `stride` of pixels
 )->Tensor: # (B,3 or 4,H*stride,W*stride) logits, at least float32
     "The decoder"
-    picture = full_precision(self.decoder(dots))
+    with self._in_half(dots.device): picture = full_precision(self.decoder(dots))
     return F.pixel_shuffle(picture, self.stride) if self.stride>1 else picture
 
 @patch
@@ -202,7 +224,7 @@ def cells(self:ProtoKP,
     if size[0]%s or size[1]%s: raise ValueError(f'image of {size[0]}x{size[1]}: wanted sides that the stride {s} divides; resize to {size[0]//s*s}x{size[1]//s*s}, or take stride=1')
     return size[0]//s, size[1]//s
 
-# %% ../nbs/api/21_model.ipynb #98ad00a8
+# %% ../nbs/api/21_model.ipynb #56a9988b
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -222,7 +244,7 @@ def decode(self:ProtoKP,
         dots = splat(to_cells(xy, self.stride), features, self.cells(size), self.splat_var)
     return self.draw(dots).sigmoid(), None, None
 
-# %% ../nbs/api/21_model.ipynb #a104617e
+# %% ../nbs/api/21_model.ipynb #e294f74f
 @patch
 def decode_each(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -244,7 +266,7 @@ def decode_each(self:ProtoKP,
     parts = zip(xy.split(chunk, 1), features.split(chunk, 1))
     return torch.cat([checkpoint(part, *p, use_reentrant=False) if torch.is_grad_enabled() else part(*p) for p in parts], 1)
 
-# %% ../nbs/api/21_model.ipynb #1cbe69c9
+# %% ../nbs/api/21_model.ipynb #46e1d81f
 def scene_of(
     features:Tensor, # (B,C,H,W)
 )->Tensor: # (B,C,2,2) unit vectors
@@ -262,7 +284,7 @@ def background_layer(self:ProtoKP,
     if scene is not None: colours = colours + spread(full_precision(self.tint(scene)))
     return torch.cat([colours, torch.zeros_like(colours[:,:1])], 1)
 
-# %% ../nbs/api/21_model.ipynb #8d67f354
+# %% ../nbs/api/21_model.ipynb #30e064ee
 @patch
 @torch.no_grad()
 def start_background(self:ProtoKP,
@@ -273,7 +295,7 @@ def start_background(self:ProtoKP,
     usual = F.adaptive_avg_pool2d(images.median(0).values[None], BACKDROP)
     self.backdrop.copy_(torch.logit(usual.clamp(*SHADES)))
 
-# %% ../nbs/api/21_model.ipynb #3ba8e5d0
+# %% ../nbs/api/21_model.ipynb #b9dc32a3
 @patch
 def empty_layer(self:ProtoKP,
     size:tuple, # (H, W) of the image
@@ -282,7 +304,7 @@ def empty_layer(self:ProtoKP,
     if self.background: return self.background_layer(size)[0]
     return self.draw(self.prototypes.new_zeros(1, self.channels, *self.cells(size)))[0]
 
-# %% ../nbs/api/21_model.ipynb #ea695785
+# %% ../nbs/api/21_model.ipynb #dcb28b82
 @patch
 def forward(self:ProtoKP,
     x:Tensor, # (B,3,H,W) in [0,1]
@@ -291,14 +313,14 @@ def forward(self:ProtoKP,
 )->Output: # keypoints, maps and reconstruction
     "Find, describe and repaint; raises `TypeError` or `ValueError` on what is not a batch of images"
     self.cells(check_images(x, self.image_channels).shape[-2:])
-    features,score_map = self.encoder(x)
+    features,score_map = self.encode(x)
     kp = self.sample(features, score_map, n_keypoints)
     some = slice(repaint)
     scene = scene_of(features[some]) if self.background=='image' else None
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:], scene=scene) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #05725a12
+# %% ../nbs/api/21_model.ipynb #92a8ac48
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing
