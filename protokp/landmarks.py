@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['FACE', 'LandmarkTruth', 'as_landmark_truth', 'landmark_truth']
 
-# %% ../nbs/api/03_landmarks.ipynb #b1a39684
+# %% ../nbs/api/03_landmarks.ipynb #6fbff289
 import torch
 from fastcore.basics import fastuple
 from torch import Tensor
 
-# %% ../nbs/api/03_landmarks.ipynb #5f9020c3
+# %% ../nbs/api/03_landmarks.ipynb #908570db
 class LandmarkTruth(fastuple):
     "Truth about a batch of faces or people (or, without the B, about one image): points, rear, scale, stretch"
     @property
@@ -38,7 +38,7 @@ class LandmarkTruth(fastuple):
         "The points in the proportions of the original image, in its pixels"
         return self.points/self.stretch[...,None,None,:]
 
-# %% ../nbs/api/03_landmarks.ipynb #b13a1d24
+# %% ../nbs/api/03_landmarks.ipynb #06014b6f
 def as_landmark_truth(
     y, # the target of a batch
 )->LandmarkTruth: # or None
@@ -50,7 +50,7 @@ def as_landmark_truth(
     fits = points.ndim>2 and points.shape[-1]==2 and rear.shape==scale.shape==lead and stretch.shape==(*lead[:-1],2)
     return LandmarkTruth(*y) if fits else None
 
-# %% ../nbs/api/03_landmarks.ipynb #90a41dc8
+# %% ../nbs/api/03_landmarks.ipynb #a621a4af
 FACE = ('left eye','right eye','nose','left mouth corner','right mouth corner') # CelebA's order; left is left in the image
 
 def _shaped(t, name, wanted, meaning, dtype, device): # `t` as a tensor of this shape
@@ -65,7 +65,7 @@ def _eyes(points, stretch): # distance of the first two landmarks in the origina
     both = points[...,:2,:]/stretch[...,None,None,:]
     return (both[...,0,:]-both[...,1,:]).norm(dim=-1)
 
-# %% ../nbs/api/03_landmarks.ipynb #12364197
+# %% ../nbs/api/03_landmarks.ipynb #a4e3c9a7
 def landmark_truth(
     points:Tensor, # (B,F,L,2) pixels of the image given to the model, or (F,L,2) for one image; all NaN where there is nobody
     rear:Tensor=None, # (B,F) bool, seen from behind; nobody if left out
