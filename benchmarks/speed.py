@@ -283,10 +283,10 @@ def main():
     def keep(**kw):
         out.update(kw); part = file.with_suffix('.part'); part.write_text(json.dumps(out, indent=1)+'\n'); part.replace(file)
     begin = time.time()
-    keep(commit=commit(), hardware=torch.cuda.get_device_name() if a.device=='cuda' else hardware(), threads=torch.get_num_threads(), torch=torch.__version__, seed=0, rounds=a.rounds)
+    keep(commit=commit(), hardware=torch.cuda.get_device_name() if a.device=='cuda' else hardware(), threads=torch.get_num_threads(), torch=torch.__version__, seed=0)
     for preset in a.presets:
         bs = a.batch or BATCH[preset]
-        if 'iterations' in a.parts: keep(iterations={**out.get('iterations', {}), preset:dict(batch=bs, side=PRESETS[preset]['image_size'], rows=iterations(preset, a.device, bs, a.rounds))})
+        if 'iterations' in a.parts: keep(iterations={**out.get('iterations', {}), preset:dict(batch=bs, side=PRESETS[preset]['image_size'], rounds=a.rounds, rows=iterations(preset, a.device, bs, a.rounds))})
         if 'memory' in a.parts: keep(memory={**out.get('memory', {}), preset:dict(batch=bs, rows=memory(preset, a.device, bs))})
     if 'floor' in a.parts: keep(floor=falling(a.device, 4, a.rounds))
     if 'dearest' in a.parts: keep(dearest=dearest(a.device, 4))
