@@ -7,7 +7,7 @@ __all__ = ['read_at', 'literal_pair', 'literal_keypoints', 'literal_render', 'li
            'literal_weights', 'literal_prototype_loss', 'literal_network_step', 'literal_descriptors',
            'literal_prototype_steps']
 
-# %% ../nbs/api/44_literal.ipynb #162d7fcc
+# %% ../nbs/api/44_literal.ipynb #34d88923
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +17,7 @@ from .mixture import VAR, largest_remainders
 from .warp import WARPS, WarpSize, apply_plate, random_plate
 from .wasserstein import N_PROJECTIONS
 
-# %% ../nbs/api/44_literal.ipynb #c3c4f8c9
+# %% ../nbs/api/44_literal.ipynb #dae42cac
 def read_at(
     x:Tensor, # (C,H,W) one image or map
     grid:Tensor, # (h,w,2) pixels to read, x first
@@ -50,7 +50,7 @@ def literal_pair(
         grids.append(pixels(moved))
     return torch.stack(views1).to(device), torch.stack(views2).to(device), [g.to(device) for g in grids]
 
-# %% ../nbs/api/44_literal.ipynb #a634d75d
+# %% ../nbs/api/44_literal.ipynb #f6fea44d
 def literal_keypoints(
     score_map:Tensor, # (B,1,H,W)
     features:Tensor, # (B,C,H,W)
@@ -71,7 +71,7 @@ def literal_keypoints(
     def read(m): return F.grid_sample(m, at, padding_mode='border', align_corners=True)[...,0].mT
     return xy, read(score_map)[...,0]*(value>0), F.normalize(read(features), dim=-1), value>0
 
-# %% ../nbs/api/44_literal.ipynb #d873bf76
+# %% ../nbs/api/44_literal.ipynb #bcb573f9
 def literal_render(
     xy:Tensor, # (B,K,2) pixels
     features:Tensor, # (B,K,C) score times descriptor
@@ -84,7 +84,7 @@ def literal_render(
     bump = bump/bump.sum((2,3), keepdim=True)
     return bump[:,:,None]*features[...,None,None]
 
-# %% ../nbs/api/44_literal.ipynb #72b1f6d9
+# %% ../nbs/api/44_literal.ipynb #9847d99b
 def literal_decode(
     model, # `ProtoKP`, for its decoder and options
     maps:Tensor, # (B,K,C,H,W)
@@ -94,7 +94,7 @@ def literal_decode(
     layers = model.decoder(maps.flatten(0,1)).view(*maps.shape[:2], 4, *maps.shape[-2:])
     return (layers[:,:,:3].sigmoid()*layers[:,:,3:].softmax(1)).sum(1)
 
-# %% ../nbs/api/44_literal.ipynb #ecad6b65
+# %% ../nbs/api/44_literal.ipynb #81f8a54d
 def literal_losses(
     model, # `ProtoKP`
     views:tuple, # from `literal_pair`
@@ -121,7 +121,7 @@ def literal_losses(
     weights = (options['w_recon'], options['w_cluster'], options['w_heatmap'], options['w_feature'])
     return dict(parts, total=sum(w*p for w,p in zip(weights, parts.values())))
 
-# %% ../nbs/api/44_literal.ipynb #04d667ef
+# %% ../nbs/api/44_literal.ipynb #855179d6
 def literal_weights(
     descriptors:Tensor, # (N,C)
     prototypes:Tensor, # (M,C)
@@ -148,7 +148,7 @@ def literal_prototype_loss(
     theta = F.normalize(torch.randn(prototypes.shape[1], N_PROJECTIONS, device=prototypes.device), dim=0)
     return ((samples@theta).sort(0).values-(descriptors@theta).sort(0).values).square().mean()
 
-# %% ../nbs/api/44_literal.ipynb #c65f104d
+# %% ../nbs/api/44_literal.ipynb #92767a55
 def literal_network_step(
     model, # `ProtoKP`
     images:Tensor, # (B,3,H,W)
