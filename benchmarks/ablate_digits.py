@@ -6,10 +6,11 @@
 
 Results are added run by run to benchmarks/results/digits_ablation.json, so an interrupted session goes on where it stopped.
 """
-import argparse, json, os, platform, subprocess, sys, time
+import argparse, json, sys, time
 from pathlib import Path
 
 import torch
+from common import commit, hardware, number, write
 from fastai.torch_core import set_seed
 from protokp import callback, prototypes
 from protokp.callback import PLACING
@@ -42,24 +43,10 @@ RUNS = {
 }
 
 
-def hardware():
-    return f'{torch.cuda.get_device_name()}' if torch.cuda.is_available() else f'{os.cpu_count()} CPU cores, {platform.machine()}'
-
-
-def commit():
-    rev = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
-    dirty = subprocess.run(['git', 'status', '--porcelain', 'protokp'], cwd=Path(__file__).parent.parent, capture_output=True, text=True).stdout.strip()
-    return rev + '+' * bool(dirty)
-
-
 def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
-def add(row):
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix('.part')
-    part.write_text('[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
-    part.replace(RESULTS)
+def add(row): write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
 
 
 def run(name, change, seed, epochs, device):
@@ -72,7 +59,7 @@ def run(name, change, seed, epochs, device):
     seconds = time.time() - begin
     names = list(learn.recorder.metric_names)[1:-1]
     curve = {n: [round(float(v), 4) for v in col] for n, col in zip(names, zip(*learn.recorder.values))}
-    figures = {k: round(float(v), 4) for k, v in judge_digits(learn.model.cpu()).items()}
+    figures = {k: number(v) for k, v in judge_digits(learn.model.cpu()).items()}
     return dict(name=name, change=change, seed=seed, epochs=epochs, seconds=round(seconds), commit=commit(), hardware=hardware(), figures=figures, curve=curve)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from fastai.torch_core import set_seed
-from ablate_digits import commit, hardware
+from common import commit, hardware
 from protokp.discovery import TETROMINOES_RECIPE, judge_scenes, scene_batches, tetromino_scenes, tetrominoes_learner
 from protokp.tetrominoes import Tetrominoes
 

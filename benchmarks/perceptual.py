@@ -50,7 +50,7 @@ def main():
     p.add_argument('--device', default='cpu', choices=list(CASES)); p.add_argument('--case', nargs=2, metavar=('KIND', 'IMAGES'), help='one case, in this process')
     a = p.parse_args()
     if a.case: return measure(a.case[0], int(a.case[1]), a.device)
-    from ablate_digits import commit, hardware
+    from common import commit, hardware
     def run(kind, n):
         out = subprocess.run([sys.executable, __file__, '--device', a.device, '--case', kind, str(n)], capture_output=True, text=True, env=dict(os.environ, OMP_NUM_THREADS='1') if a.device == 'cpu' else None)
         if out.returncode: raise RuntimeError(f'{kind} with {n} images failed:\n{out.stderr}')

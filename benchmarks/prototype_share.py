@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
-from ablate_digits import commit, hardware
+from common import commit, hardware
 from protokp.cli import digits_learner
 from protokp.data import scene_dataloaders
 from protokp.learner import keypoint_learner

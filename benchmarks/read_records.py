@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from tfrecord import tfrecord_loader
-from ablate_digits import commit, hardware
+from common import commit, hardware
 from protokp import tfrecords
 from protokp.tfrecords import CLEVR, read_records, write_records
 

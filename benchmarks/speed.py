@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
 from torch import nn
-from ablate_digits import commit, hardware
+from common import commit, hardware
 from protokp.data import scene_dataloaders
 from protokp.learner import PRESETS, keypoint_learner
 from protokp.literal import literal_network_step, literal_prototype_steps

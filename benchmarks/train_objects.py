@@ -10,12 +10,12 @@ A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never hal
 and goes on from there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
 `--stop-after` ends one call early without changing the plan, which is how a long run is cut into pieces.
 """
-import argparse, json, os, platform, subprocess, sys, time
+import argparse, json, sys
 from pathlib import Path
 
+import protokp.resume  # gives learners fit_resumable
 import torch
-from fastai.callback.core import Callback, CancelFitException
-from fastai.learner import SkipToEpoch
+from common import HERE, commit, hardware, number, write
 from fastai.torch_core import set_seed
 from protokp.discovery import CLEVR_RECIPE, SIDE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, scene_batches, tetromino_scenes, tetrominoes_learner
 from protokp.learner import PRESETS
@@ -23,71 +23,9 @@ from protokp.model import ProtoKP
 from protokp.objects import ObjectsDataset
 from protokp.tetrominoes import Tetrominoes
 
-HERE = Path(__file__).parent
 EPOCHS = dict(tetrominoes=50, clevr=6)  # of the run on two cores
 CENTRED = 32                             # batches of training images that types are centred on again
 FULL_EPOCHS = 400                        # of Table 10's settings: about the paper's number of iterations at its batch sizes
-
-
-def hardware():
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f'{os.cpu_count()} CPU cores, {platform.machine()}'
-
-
-def commit():
-    def git(*a): return subprocess.run(['git', *a], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    return git('rev-parse', '--short', 'HEAD') + '+' * bool(git('status', '--porcelain', '../protokp'))
-
-
-def write(path, text):
-    "All of it or nothing"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part'); part.write_text(text); part.replace(path)
-
-
-class State(Callback):
-    "Writes everything a run needs to go on, after each epoch, and ends the call when time is up"
-    order = 90
-
-    def __init__(self, folder, seconds, stop_after):
-        self.folder, self.limit, self.stop_after = folder, seconds, stop_after
-        self.before, self.done, self.curve = 0., 0, []
-        self.folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def file(self): return self.folder/'state.pth'
-
-    @property
-    def spent(self): return self.before + time.time() - self.begin
-
-    def resume(self, learn):
-        "Epochs done before"
-        if not self.file.exists(): return 0
-        s = torch.load(self.file, map_location=next(learn.model.parameters()).device, weights_only=True)
-        learn.model.load_state_dict(s['model']); learn.create_opt(); learn.opt.load_state_dict(s['opt'])
-        self.before, self.done, self.curve = s['seconds'], s['epochs'], s['curve']
-        for f in learn.dls.train.after_batch.fs:
-            if hasattr(f, 'drawn'): f.drawn = s['drawn']
-        torch.set_rng_state(s['rng'].cpu())
-        return s['epochs']
-
-    def before_fit(self): self.begin = self.started = time.time()
-
-    def before_train(self): self.epoch_began = time.time()
-
-    def after_epoch(self):
-        if self.epoch < self.done: return  # skipped
-        names = self.recorder.metric_names[1:-1]
-        row = dict(epoch=self.epoch + 1, iteration=self.learn.opt.iteration, seconds=round(self.spent),
-                   **{n: round(float(v), 4) if v == v else None for n, v in zip(names, self.recorder.log[1:])})
-        self.curve.append(row)
-        with open(self.folder/'log.jsonl', 'a') as f: f.write(json.dumps(row) + '\n')
-        drawn = max([getattr(f, 'drawn', 0) for f in self.dls.train.after_batch.fs], default=0)
-        part = self.file.with_suffix('.part')
-        torch.save(dict(model=self.model.state_dict(), opt=self.learn.opt.state_dict(), epochs=self.epoch + 1, seconds=self.spent,
-                        curve=self.curve, drawn=drawn, rng=torch.get_rng_state()), part)
-        part.replace(self.file)
-        epoch, now = time.time() - self.epoch_began, time.time()
-        if self.spent + 1.2*epoch > self.limit or now - self.started + 1.2*epoch > self.stop_after: raise CancelFitException
 
 
 def learner(a):
@@ -109,7 +47,6 @@ def learner(a):
 
 
 def judged(model, test, names):
-    def number(v): return round(float(v), 4) if v == v else None
     return {k: {n: number(v) for n, v in judge_scenes(model, f(), names, n_keypoints=K).items()} for k, (f, K) in test.items()}
 
 
@@ -153,17 +90,13 @@ def main():
         return print(json.dumps(figures, indent=1))
 
     epochs = a.epochs or (FULL_EPOCHS if a.full else EPOCHS[a.data])
-    state = State(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', 60*a.minutes, 60*a.stop_after)
-    learn.add_cb(state)
-    done = state.resume(learn)
-    if done < epochs: learn.fit_flat_cos(epochs, options['lr'], pct_start=.5, cbs=SkipToEpoch(done))  # fastai's fit_flat_cos forgets its start_epoch
-    done = state.curve[-1]['epoch']
-    if done < epochs and state.curve[-1]['seconds'] < 60*a.minutes*.9: sys.exit(f'{done} of {epochs} epochs done; call again to go on')
+    run = learn.fit_resumable(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', epochs, options['lr'], pct_start=.5, minutes=a.minutes, stop_after=a.stop_after)
+    if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.model.eval()
     figures = judged(model, test, names)
-    row = dict(run=name, data=made, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(state.curve[-1]['seconds']/60, 1),
-               epochs=done, planned=epochs, epoch_scenes=len(learn.dls.train_ds), model=model.config, figures=figures, curve=state.curve)
+    row = dict(run=name, data=made, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
+               epochs=run.done, planned=epochs, epoch_scenes=len(learn.dls.train_ds), model=model.config, figures=figures, curve=run.curve)
     keep(a.out, name, model, row, names)
     print(json.dumps(figures, indent=1))
 
