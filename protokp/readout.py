@@ -8,7 +8,7 @@ __all__ = ['ORDERS', 'RIDGE', 'SINGULAR', 'to_fraction', 'from_fraction', 'rank_
            'one_instance', 'landmark_batches', 'fit_landmarks', 'judge_landmarks', 'LandmarkResult', 'readout_error',
            'landmark_readout', 'show_landmarks', 'show_readout']
 
-# %% ../nbs/api/36_readout.ipynb #7da40d31
+# %% ../nbs/api/36_readout.ipynb #d77c04d6
 from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import torch
@@ -22,7 +22,7 @@ from .core import Keypoints, full_precision
 from .landmarks import LandmarkTruth, as_landmark_truth
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/36_readout.ipynb #79cb5870
+# %% ../nbs/api/36_readout.ipynb #6c51ce2a
 def to_fraction(
     xy:Tensor, # (…,2) pixels, x first
     size:tuple, # (H, W) of the image
@@ -37,7 +37,7 @@ def from_fraction(
     "`to_fraction` undone"
     return fraction*fraction.new_tensor(size[::-1])-.5
 
-# %% ../nbs/api/36_readout.ipynb #818abb67
+# %% ../nbs/api/36_readout.ipynb #f50f0925
 ORDERS = dict(x=(0,1), y=(1,0)) # which coordinate decides, and which where that is equal
 
 def rank_within(
@@ -51,7 +51,7 @@ def rank_within(
     rank = torch.arange(kind.shape[1], device=kind.device)-torch.searchsorted(ordered, ordered)
     return torch.empty_like(kind).scatter_(1, order, rank)
 
-# %% ../nbs/api/36_readout.ipynb #6d103a5a
+# %% ../nbs/api/36_readout.ipynb #426a6c07
 def slot_vector(
     kp:Keypoints, # of B images
     size:tuple, # (H, W) of the images
@@ -71,7 +71,7 @@ def slot_vector(
     out = place.new_zeros(len(kp), M*S+1, 2)
     return out.scatter(1, slot[...,None].expand(-1,-1,2), place)[:,:-1].flatten(1)
 
-# %% ../nbs/api/36_readout.ipynb #e1c20eb3
+# %% ../nbs/api/36_readout.ipynb #11c68ef6
 RIDGE = 1e-6 # cost of a squared weight, beside squared errors in fractions of the image
 SINGULAR = 1e-10 # of the largest eigenvalue: a smaller one means that the data leaves something open
 
@@ -98,7 +98,7 @@ class Readout:
         "Landmarks of keypoints"
         return from_fraction(self(slot_vector(kp, size, **self.layout)), size)
 
-# %% ../nbs/api/36_readout.ipynb #bef44284
+# %% ../nbs/api/36_readout.ipynb #e095f3af
 class NormalEquations:
     "Sums over batches of slot vectors and landmarks, from which `solve` makes the map"
     def __init__(self,
@@ -117,7 +117,7 @@ class NormalEquations:
         self.vv += v.T@v; self.vp += v.T@p; self.p += p.sum(0); self.n += len(v)
         return self
 
-# %% ../nbs/api/36_readout.ipynb #1c8a5252
+# %% ../nbs/api/36_readout.ipynb #3741d97c
 @patch
 def solve(self:NormalEquations,
     ridge:float=None, # cost of a squared weight; `RIDGE` where the data leaves something open, else 0, if left out
@@ -142,7 +142,7 @@ def fit_readout(
     "The linear map without bias of least squared error; raises `ValueError`"
     return NormalEquations(**layout).add(slots, points).solve(ridge)
 
-# %% ../nbs/api/36_readout.ipynb #73fefb42
+# %% ../nbs/api/36_readout.ipynb #ad03d586
 def adam_readout(
     slots:Tensor, # (N,D) from `slot_vector`
     points:Tensor, # (N,L,2) landmarks, fractions of the image
@@ -164,7 +164,7 @@ def adam_readout(
             opt.zero_grad(); (v[i]@weights-p[i]).square().sum(1).mean().backward(); opt.step(); schedule.step()
     return Readout(weights.detach().double(), mean, 0., len(v), layout)
 
-# %% ../nbs/api/36_readout.ipynb #881a7ddf
+# %% ../nbs/api/36_readout.ipynb #fa0c23f8
 def facing(
     truth:LandmarkTruth, # with `rear`
     swap:list=None, # L numbers: which landmark each becomes where seen from behind; none do if left out
@@ -175,7 +175,7 @@ def facing(
     if swap.shape!=(L,) or not swap[swap.clamp(0, L-1)].equal(torch.arange(L)): raise ValueError(f'swap: got {swap.tolist()} for {L} landmarks, wanted each of 0 to {L-1} once, in exchanged pairs')
     return torch.where(truth.rear[...,None,None], truth.points[...,swap.to(truth.points.device),:], truth.points)
 
-# %% ../nbs/api/36_readout.ipynb #5fc9e3a2
+# %% ../nbs/api/36_readout.ipynb #834e8122
 def landmark_error(
     predicted:Tensor, # (B,F,L,2) pixels, or (B,L,2) where F is 1
     truth:LandmarkTruth, # of the same images
@@ -187,7 +187,7 @@ def landmark_error(
     if predicted.shape!=wanted.shape: raise ValueError(f'predicted: got shape {tuple(predicted.shape)}, wanted {tuple(wanted.shape)}, one point for each landmark in the truth')
     return ((predicted-wanted)/truth.stretch[:,None,None]).norm(dim=-1)/truth.scale[...,None]
 
-# %% ../nbs/api/36_readout.ipynb #ad665846
+# %% ../nbs/api/36_readout.ipynb #fe2212ac
 def random_keypoints(
     n_images:int, # B
     n_keypoints:int, # K
@@ -201,7 +201,7 @@ def random_keypoints(
     there = torch.ones(n_images, n_keypoints)
     return Keypoints(xy, there, kind, there[...,None], there>0, xy, torch.cat([xy,xy], -1))
 
-# %% ../nbs/api/36_readout.ipynb #c76613bf
+# %% ../nbs/api/36_readout.ipynb #11b9ead3
 def one_instance(
     truth:LandmarkTruth, # of B images
 )->tuple: # truth of the n images that show somebody, with F=1, and which these are, (B,) bool
@@ -228,7 +228,7 @@ def landmark_batches(
             yield model(x, n_keypoints, repaint=0).keypoints.to('cpu'),LandmarkTruth(*(t.as_subclass(Tensor).cpu() for t in truth)),tuple(x.shape[-2:])
     finally: model.train(was)
 
-# %% ../nbs/api/36_readout.ipynb #2a994bfa
+# %% ../nbs/api/36_readout.ipynb #685ec84f
 def fit_landmarks(
     model, # a `ProtoKP`
     batches, # of images and `LandmarkTruth`, to fit on: a DataLoader, or a list
@@ -253,7 +253,7 @@ def fit_landmarks(
     out = dict(found=found.solve(ridge), random=floor.solve(ridge))
     return {**out, 'adam':adam_readout(*map(torch.cat, zip(*kept)), seed=seed, **layout)} if adam else out
 
-# %% ../nbs/api/36_readout.ipynb #53c43fd6
+# %% ../nbs/api/36_readout.ipynb #2c5cf9a2
 def judge_landmarks(
     model, # a `ProtoKP`
     batches, # of images and `LandmarkTruth`, to judge on: a DataLoader, or a list
@@ -274,7 +274,7 @@ def judge_landmarks(
     if not len(errors['mean']): raise ValueError('batches: got no picture with a face or person, wanted some to judge on')
     return errors
 
-# %% ../nbs/api/36_readout.ipynb #c225eda2
+# %% ../nbs/api/36_readout.ipynb #663e50dc
 @dataclass
 class LandmarkResult:
     "Error of the landmarks read out of keypoints, with its floors"
@@ -312,7 +312,7 @@ def readout_error(
     mean = {k:100*e.double().mean().item() for k,e in errors.items()}
     return LandmarkResult(mean['found'], 100*errors['found'].mean(0), mean['random'], mean['mean'], readouts['found'].n, len(errors['found']), readouts['found'], mean.get('adam'))
 
-# %% ../nbs/api/36_readout.ipynb #e58732b7
+# %% ../nbs/api/36_readout.ipynb #66168c10
 def landmark_readout(
     learn, # a `KeypointLearner`, or anything with a `model` and `dls`
     fit_dl:DataLoader=None, # to fit on; the training set if left out
@@ -323,7 +323,7 @@ def landmark_readout(
     fit_dl = learn.dls.train.new(shuffle=False, drop_last=False) if fit_dl is None else fit_dl
     return readout_error(learn.model, fit_dl, learn.dls.valid if judge_dl is None else judge_dl, **options)
 
-# %% ../nbs/api/36_readout.ipynb #76db7438
+# %% ../nbs/api/36_readout.ipynb #92613287
 def show_landmarks(
     image:Tensor, # (C,H,W) in [0,1]
     points:Tensor=None, # (F,L,2) pixels, the truth
@@ -335,7 +335,7 @@ def show_landmarks(
     "One image with its landmarks: hollow the truth, filled what was read out"
     if ax is None: ax = plt.subplots(figsize=(2.4,2.4))[1]
     H,W = image.shape[-2:]
-    ax.imshow(to_picture(image.as_subclass(Tensor))); ax.set(xticks=[], yticks=[], title=title, xlim=(-.5,W-.5), ylim=(H-.5,-.5))
+    ax.imshow(to_picture(image.as_subclass(Tensor)), interpolation='nearest'); ax.set(xticks=[], yticks=[], title=title, xlim=(-.5,W-.5), ylim=(H-.5,-.5))
     for some,full in ((points, False), (predicted, True)):
         for p in [] if some is None else some.as_subclass(Tensor).detach().cpu():
             for a,b in bones: ax.plot(*p[[a,b]].T, '-', c='w', lw=.8, alpha=.7)
@@ -360,7 +360,7 @@ def show_readout(
         show_landmarks(images[i], wanted[i], predicted[i], ax, bones); ax.set_title(f'{error[i]:.1f} %', fontsize=8)
     return axs
 
-# %% ../nbs/api/36_readout.ipynb #a2c1f8f9
+# %% ../nbs/api/36_readout.ipynb #1e09c0f9
 @dispatch
 def show_batch(x:TensorImage, y:LandmarkTruth, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, bones=(), **kwargs):
     "Images with their landmarks"
