@@ -1,0 +1,64 @@
+"""Digits from scenes alone: train without labels, judge on held-out digits in held-out scenes, write figures, curve and weights.
+
+    python benchmarks/train_digits.py demo                                     # 28x28, four of scikit-learn's digits: what the wheel ships
+    python benchmarks/train_digits.py mnist-small --mnist DIR                  # 52x52, four real MNIST digits, as dense as the full scene
+    python benchmarks/train_digits.py mnist --mnist DIR --minutes 60           # MNIST-Hard-like: 80x80, nine digits
+    python benchmarks/train_digits.py mnist --mnist DIR --device cuda --full   # the same with wide networks and whole maps, for a GPU
+    python benchmarks/train_digits.py mnist --mnist DIR --judge                # judge the weights in models/ and change nothing
+
+A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
+`--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/NAME.json and models/NAME.
+"""
+import argparse, json, sys
+from pathlib import Path
+
+import protokp.resume  # gives learners fit_resumable
+import torch
+from common import HERE, commit, hardware, number, write
+from fastai.torch_core import set_seed
+from protokp.handwritten import EPOCHS, FULL, SCENES, handwritten_learner, judge_handwritten
+from protokp.model import ProtoKP
+
+
+def figures_of(model, a):
+    "On held-out digits; raw and centred localisation are both there"
+    return {k: number(v) for k, v in judge_handwritten(model, a.scenes, a.mnist).items()}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('scenes', choices=list(SCENES))
+    p.add_argument('--mnist', help="folder of MNIST's IDX files; fastai's data folder if left out")
+    p.add_argument('--full', action='store_true', help='wide networks on whole maps; wants a GPU')
+    p.add_argument('--seed', type=int, default=0)
+    p.add_argument('--epochs', type=int)
+    p.add_argument('--epoch-scenes', type=int, default=1600, help='scenes an epoch')
+    p.add_argument('--bs', type=int, default=16, help='scenes a batch')
+    p.add_argument('--minutes', type=float, default=60, help='of training in all calls together')
+    p.add_argument('--stop-after', type=float, default=float('inf'), help='minutes of this call')
+    p.add_argument('--float32', action='store_true', help='no bfloat16 in the networks')
+    p.add_argument('--device', default='cpu')
+    p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
+    p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
+    a = p.parse_args()
+    name = a.scenes + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
+    code = commit()  # what is run, whatever is committed meanwhile
+    if a.judge: return print(json.dumps(figures_of(ProtoKP.from_pretrained(a.out/'models'/name).to(a.device), a), indent=1))
+
+    set_seed(a.seed)
+    options = FULL if a.full else {}
+    learn = handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device, **options)
+    if not a.float32: learn.to_bf16()
+    epochs = a.epochs or EPOCHS[a.scenes]
+    run = learn.fit_resumable(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', epochs, learn.lr, minutes=a.minutes, stop_after=a.stop_after)
+    if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+
+    model = learn.to_fp32().model.eval()
+    row = dict(run=name, scenes=SCENES[a.scenes], seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
+               epochs=run.done, planned=epochs, epoch_scenes=a.epoch_scenes, bs=a.bs, model=model.config, figures=figures_of(model, a), curve=run.curve)
+    write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
+    if a.seed == 0: model.cpu().save_pretrained(a.out/'models'/name, dtype=torch.float16, **{k: row[k] for k in ('scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+    print(json.dumps(row['figures'], indent=1))
+
+
+if __name__ == '__main__': main()
