@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #5ec9633f
+# %% ../nbs/api/79_all.ipynb #b55d72b0
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
@@ -29,17 +29,20 @@ from .grouping import fit_instances, group_instances, instance_landmarks, judge_
 from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, scene_dataloaders
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
+from .resume import ResumeCallback
 from .digits import MNISTHard, mnist_hard_dataloaders, mnist_hard_like, mnist_sprites, read_idx
 from .tetrominoes import Tetrominoes
 from .objects import ObjectsDataset, check_objects_file, convert_records, objects_dataloaders, small_clevr
 from .clevr import ClevrLike, render_clevr
 from .faces import Faces
-from .figures import Figures
+from .figures import PARENTS, SWAP, Figures
 from .celeba import celeba_dataloaders, mafl_dataloaders
 from .h36m import h36m_dataloaders
 from .check import check_data
 from .cli import DIGITS, digit_scenes, digits_learner, judge_digits, protokp_demo
 from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
+from .people import AWAY, FACES_RECIPE, FIGURES_RECIPE, K_SEVERAL, Later, face_scenes, faces_learner, figure_scenes, figures_learner, judge_faces, judge_figures, judge_several, several_faces
+from .handwritten import MNIST_RECIPE, handwritten_learner, handwritten_scenes, judge_handwritten
 
-# %% ../nbs/api/79_all.ipynb #9cea60e5
+# %% ../nbs/api/79_all.ipynb #5569ece9
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

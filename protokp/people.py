@@ -7,7 +7,7 @@ __all__ = ['FACES', 'FIGURES', 'FACES_RECIPE', 'FIGURES_RECIPE', 'AWAY', 'N_FIT'
            'face_scenes', 'figure_scenes', 'Later', 'faces_learner', 'figures_learner', 'judge_faces', 'judge_figures',
            'several_faces', 'judge_several']
 
-# %% ../nbs/api/72_people.ipynb #529d5595
+# %% ../nbs/api/72_people.ipynb #eab660a8
 from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from .learner import RECIPE, KeypointLearner, keypoint_learner
 from .model import ProtoKP
 from .readout import LandmarkResult, readout_error
 
-# %% ../nbs/api/72_people.ipynb #5a271a97
+# %% ../nbs/api/72_people.ipynb #bdcc6b00
 FACES = dict(size=(48,48), height=(34,42), variety=.4, clutter=.1, ground=.1, noise=.05, yaw=20, roll=15)
 FIGURES = dict(size=(64,64), people=6, rooms=1)
 
@@ -37,11 +37,11 @@ def figure_scenes(
     "Recipe of the pictures figures are learned from; another seed would be another room"
     return Figures(**{**FIGURES, **kwargs})
 
-# %% ../nbs/api/72_people.ipynb #a2891656
+# %% ../nbs/api/72_people.ipynb #98d3e26d
 FACES_RECIPE = dict(RECIPE, n_keypoints=6, n_prototypes=10, kernel_size=9, stride=2, depth=1, splat_var=1., padding='reflection')
 FIGURES_RECIPE = dict(FACES_RECIPE, n_keypoints=8, n_prototypes=12)
 
-# %% ../nbs/api/72_people.ipynb #e48b224f
+# %% ../nbs/api/72_people.ipynb #dc297347
 AWAY = 10**9 # training sees fewer pictures
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Later:
         "Make the pictures"
         return self.scenes(index+self.first)
 
-# %% ../nbs/api/72_people.ipynb #198681b7
+# %% ../nbs/api/72_people.ipynb #afb6b9c2
 def _learner(scenes, recipe, n_train, n_valid, bs, device, options):
     dls = scene_dataloaders(scenes, Later(scenes), n_train, n_valid, bs, device)
     return keypoint_learner(dls, **options if 'preset' in options else {**recipe, **options})
@@ -87,7 +87,7 @@ def figures_learner(
     "A learner on synthetic people, one a picture"
     return _learner(scenes or figure_scenes(), FIGURES_RECIPE, n_train, n_valid, bs, device, kwargs)
 
-# %% ../nbs/api/72_people.ipynb #55b984fb
+# %% ../nbs/api/72_people.ipynb #54f48a6b
 N_FIT,N_JUDGED = 1280,256 # pictures the map is fitted on, and judged on
 
 def judge_faces(
@@ -115,7 +115,7 @@ def _judge(model, scenes, n_fit, n, options):
     fit,judge = scene_batches(Later(scenes), n_fit, device=device),scene_batches(Later(scenes, 2*AWAY), n, device=device)
     return readout_error(model, fit, judge, **{'progress':False, **options})
 
-# %% ../nbs/api/72_people.ipynb #bbc87b02
+# %% ../nbs/api/72_people.ipynb #d8b2986f
 SEVERAL = dict(n_faces=(2,4), size=(96,120)) # faces in a picture, and its height and width, pixels
 K_SEVERAL = 40 # keypoints asked for in such a picture
 
@@ -137,5 +137,5 @@ def judge_several(
     rule = fit_instances(model, scene_batches(Later(face_scenes().to(device)), n_fit, device=device), progress=False)
     return judge_instances(model, rule, scene_batches((scenes or several_faces()).to(device), n, device=device), n_keypoints, progress=False)
 
-# %% ../nbs/api/72_people.ipynb #74d1d755
+# %% ../nbs/api/72_people.ipynb #1272c3e0
 EPOCHS = dict(faces=24, figures=18)
