@@ -28,7 +28,7 @@ setup(
         'Programming Language :: Python :: 3',
     ],
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
-    package_data={cfg['lib_name']: ['sets/*.h5']},
+    package_data={cfg['lib_name']: ['sets/*.h5', 'weights/*/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},

@@ -7,7 +7,7 @@
     python benchmarks/train_digits.py mnist --mnist DIR --judge                # judge the weights in models/ and change nothing
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
-`--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/NAME.json and models/NAME.
+`--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
 """
 import argparse, json, sys
 from pathlib import Path
@@ -41,9 +41,10 @@ def main():
     p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
     p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
     a = p.parse_args()
-    name = a.scenes + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
+    name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
+    weights = a.out/'protokp'/'weights'/'digits' if name == 'digits-demo' else a.out/'models'/name
     code = commit()  # what is run, whatever is committed meanwhile
-    if a.judge: return print(json.dumps(figures_of(ProtoKP.from_pretrained(a.out/'models'/name).to(a.device), a), indent=1))
+    if a.judge: return print(json.dumps(figures_of(ProtoKP.from_pretrained(weights).to(a.device), a), indent=1))
 
     set_seed(a.seed)
     options = FULL if a.full else {}
@@ -54,10 +55,10 @@ def main():
     if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.to_fp32().model.eval()
-    row = dict(run=name, scenes=SCENES[a.scenes], seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
+    row = dict(run=name, data=SCENES[a.scenes]['data'], scenes=SCENES[a.scenes], seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
                epochs=run.done, planned=epochs, epoch_scenes=a.epoch_scenes, bs=a.bs, model=model.config, figures=figures_of(model, a), curve=run.curve)
     write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
-    if a.seed == 0: model.cpu().save_pretrained(a.out/'models'/name, dtype=torch.float16, **{k: row[k] for k in ('scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+    if a.seed == 0: model.cpu().save_pretrained(weights, dtype=torch.float16, **{k: row[k] for k in ('data', 'scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
     print(json.dumps(row['figures'], indent=1))
 
 
