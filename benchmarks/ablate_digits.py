@@ -8,17 +8,21 @@ Results are added run by run to benchmarks/results/digits_ablation.json, so an i
 """
 import argparse, json, sys, time
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from common import commit, hardware, number, write
+from fastai.callback.core import Callback
 from fastai.torch_core import set_seed
-from protokp import callback, prototypes
+from protokp import callback, cli, prototypes
 from protokp.callback import PLACING
 from protokp.cli import DIGITS, EPOCHS, digits_learner, judge_digits
 from protokp.prototypes import RESTARTS
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 RESULTS = Path(__file__).parent/'results'/'digits_ablation.json'
 START = DIGITS['start']
+HALF = dict(stride=2, BF16=True)
 
 # name -> (what it replaces in the recipe, seeds, epochs)
 RUNS = {
@@ -39,6 +43,17 @@ RUNS = {
     'stride 2':           (dict(stride=2), (0, 1, 2), EPOCHS),
     'stride 2, bf16':     (dict(stride=2, BF16=True), (0, 1, 2), EPOCHS),
     'placed on few':      (dict(PLACING=4, RESTARTS=4), (0, 1, 2), EPOCHS),
+    # on maps of half the resolution, where a run is a minute: each against 'stride 2, bf16'
+    'descriptor of 16':   (dict(HALF, channels=16), (0, 1), EPOCHS),
+    'descriptor of 64':   (dict(HALF, channels=64), (0, 1), EPOCHS),
+    'networks 32 wide':   (dict(HALF, width=32), (0, 1), EPOCHS),
+    'one halving':        (dict(HALF, depth=1), (0, 1), EPOCHS),
+    'three halvings':     (dict(HALF, depth=3), (0, 1), EPOCHS),
+    'averaged weights':   (dict(HALF, EMA=.98), (0, 1, 2), EPOCHS),
+    'one cycle':          (dict(HALF, ONE_CYCLE=True), (0, 1), EPOCHS),
+    'prototype rate falls': (dict(HALF, final_lr=.05), (0, 1), EPOCHS),
+    'larger batch':       (dict(HALF, BATCH=32), (0, 1), EPOCHS),
+    'placed later':       (dict(HALF, start=900, warmup=100), (0, 1, 2), EPOCHS),
     "paper's settings":   (dict(start=0, warmup=0, w_cluster=.01, temperature=20., floor=0., memory=1, lr_prototypes=.1, lr=1e-3, w_feature=100., splat_var=.05, tau=.2, repaint=2), (0, 1), EPOCHS),
 }
 
@@ -49,14 +64,31 @@ def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 def add(row): write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
 
 
+class Average(Callback):
+    "Exponential moving average of the weights, for judging at the end"
+    def __init__(self, decay): self.decay, self.mean = decay, None
+
+    def after_step(self):
+        if self.mean is None: self.mean = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.decay))
+        self.mean.update_parameters(self.model)
+
+    def take(self, model):
+        model.load_state_dict(self.mean.module.state_dict())
+        with torch.no_grad(): model.prototypes.copy_(torch.nn.functional.normalize(model.prototypes, dim=1))
+
+
 def run(name, change, seed, epochs, device):
     callback.PLACING, prototypes.RESTARTS = change.get('PLACING', PLACING), change.get('RESTARTS', RESTARTS)
     set_seed(seed)
-    learn = digits_learner(device=device, **{k: v for k, v in change.items() if k.islower()})
+    bs = change.get('BATCH', cli.BATCH)
+    with patch.object(cli, 'BATCH', bs): learn = digits_learner(n_train=cli.PER_EPOCH*bs//cli.BATCH, device=device, **{k: v for k, v in change.items() if k.islower()})
     if change.get('BF16'): learn.to_bf16()
-    begin = time.time()
-    learn.fit_flat_cos(epochs, {**DIGITS, **change}['lr'], pct_start=.7)
+    average = Average(change['EMA']) if 'EMA' in change else None
+    if average: learn.add_cb(average)
+    begin, lr = time.time(), {**DIGITS, **change}['lr']
+    learn.fit_one_cycle(epochs, lr) if change.get('ONE_CYCLE') else learn.fit_flat_cos(epochs, lr, pct_start=.7)
     seconds = time.time() - begin
+    if average: average.take(learn.model)
     names = list(learn.recorder.metric_names)[1:-1]
     curve = {n: [round(float(v), 4) for v in col] for n, col in zip(names, zip(*learn.recorder.values))}
     figures = {k: number(v) for k, v in judge_digits(learn.model.cpu()).items()}
