@@ -6,6 +6,7 @@ import torch
 from run_nb import ROOT
 
 pytest.importorskip('accelerate', reason="many processes need `pip install 'protokp[distributed]'`")
+pytestmark = pytest.mark.xdist_group('processes')  # one worker, so that the processes start once
 LAUNCH = ['-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2', '--num_machines', '1',
           '--main_process_port', '0', '--mixed_precision', 'no', '--dynamo_backend', 'no']
 CASES = 'single', 'double', 'layers', 'halves'
