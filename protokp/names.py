@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'COLUMNS', 'NUMBERS', 'keypoint_table', 'check_table', 'images_of', 'TypeNames', 'tidy_name', 'check_types',
-           'check_type', 'swapped', 'types_of', 'save_types']
+           'check_type', 'types_of', 'save_types']
 
-# %% ../nbs/api/04_names.ipynb #a200bf2f
+# %% ../nbs/api/04_names.ipynb #d6fe03b4
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-# %% ../nbs/api/04_names.ipynb #a00bca3c
+# %% ../nbs/api/04_names.ipynb #ced9e75f
 KINDS = dict(image='str', width='int64', height='int64', keypoint='int64', x='float64', y='float64', left='float64', top='float64', right='float64', bottom='float64', score='float64', type='int64', name='str') # of the columns
 COLUMNS = list(KINDS) # of the table, in this order
 
@@ -27,7 +27,7 @@ def keypoint_table(
     table.attrs['images'] = [(str(name),int(width),int(height)) for name,width,height in images]
     return check_table(table)
 
-# %% ../nbs/api/04_names.ipynb #70586c6f
+# %% ../nbs/api/04_names.ipynb #e4f33a9b
 NUMBERS = [c for c,kind in KINDS.items() if kind!='str'] # columns of numbers
 
 def check_table(
@@ -43,7 +43,7 @@ def check_table(
     images_of(table)
     return table
 
-# %% ../nbs/api/04_names.ipynb #9faa6bf7
+# %% ../nbs/api/04_names.ipynb #a36cc2ec
 def images_of(
     table:pd.DataFrame, # of keypoints
 )->list: # (image, width, height), in the order they were looked at
@@ -55,7 +55,7 @@ def images_of(
         if sizes.get(name)!=(width,height): raise ValueError(f"table: got a row for {name} of {width}x{height} pixels, where the list of images says {'nothing' if name not in sizes else '{}x{}'.format(*sizes[name])}; mend `table.attrs['images']`, or drop it and let the rows speak")
     return images
 
-# %% ../nbs/api/04_names.ipynb #311ef97e
+# %% ../nbs/api/04_names.ipynb #2d6218eb
 @dataclass(frozen=True, repr=False)
 class TypeNames:
     "What the types are called, which count as one, which are left out, and from which score on; raises `ValueError`"
@@ -79,7 +79,7 @@ def tidy_name(
     if not isinstance(name, str) or not name.strip(): raise ValueError(f'name: got {name!r}, wanted a word or two')
     return ' '.join(name.split())
 
-# %% ../nbs/api/04_names.ipynb #57bbec77
+# %% ../nbs/api/04_names.ipynb #61626541
 def check_types(
     types:TypeNames, # as it is being made
 ):
@@ -103,7 +103,7 @@ def labels(self:TypeNames)->tuple: # (M,) str
     "The name that each type goes by: that of its head"
     return tuple(self.names[head] for head in self.merged)
 
-# %% ../nbs/api/04_names.ipynb #aed1c01f
+# %% ../nbs/api/04_names.ipynb #11348a99
 @patch(cls_method=True)
 def of(cls:TypeNames,
     n_prototypes:int, # M
@@ -117,7 +117,7 @@ def __repr__(self:TypeNames):
     one = {t:head for t,head in enumerate(self.merged) if head!=t}
     return f'TypeNames of {len(self)}: named {named}, merged {one}, dropped {[t for t,d in enumerate(self.dropped) if d]}, scores from {self.min_score:g}'
 
-# %% ../nbs/api/04_names.ipynb #6ff99a04
+# %% ../nbs/api/04_names.ipynb #4e723776
 def check_type(
     types:TypeNames, # the record
     *kinds:int, # types of it
@@ -126,7 +126,7 @@ def check_type(
     for t in kinds:
         if isinstance(t, bool) or not isinstance(t, (int,np.integer)) or not 0<=t<len(types): raise ValueError(f'type: got {t!r}, wanted a number from 0 to {len(types)-1}')
 
-def swapped(
+def _swapped(
     values:tuple, # any
     i:int, # which to replace
     value, # by what
@@ -141,7 +141,7 @@ def rename(self:TypeNames,
 )->TypeNames: # a new record
     "Give a type a name; raises `ValueError`"
     check_type(self, type)
-    return replace(self, names=swapped(self.names, type, name))
+    return replace(self, names=_swapped(self.names, type, name))
 
 @patch
 def drop(self:TypeNames,
@@ -150,7 +150,7 @@ def drop(self:TypeNames,
 )->TypeNames: # a new record
     "Leave a type out; raises `ValueError`"
     check_type(self, type)
-    return replace(self, dropped=swapped(self.dropped, type, dropped))
+    return replace(self, dropped=_swapped(self.dropped, type, dropped))
 
 @patch
 def cut(self:TypeNames,
@@ -159,7 +159,7 @@ def cut(self:TypeNames,
     "Leave out keypoints of lower scores; raises `ValueError`"
     return replace(self, min_score=min_score)
 
-# %% ../nbs/api/04_names.ipynb #4c41f2de
+# %% ../nbs/api/04_names.ipynb #205a0483
 @patch
 def merge(self:TypeNames,
     type:int, # that will count as another, with all that counts as it already
@@ -170,7 +170,7 @@ def merge(self:TypeNames,
     head = into if into==type or self.merged[into]==type else self.merged[into]
     return replace(self, merged=[head if t==type or m==type else m for t,m in enumerate(self.merged)])
 
-# %% ../nbs/api/04_names.ipynb #60c088c4
+# %% ../nbs/api/04_names.ipynb #4056268b
 @patch
 def apply(self:TypeNames,
     table:pd.DataFrame, # of keypoints, types as the network numbers them
@@ -185,7 +185,7 @@ def apply(self:TypeNames,
     out = out.astype({'name':'str'}); out.attrs = dict(table.attrs)
     return out
 
-# %% ../nbs/api/04_names.ipynb #b2aa13c5
+# %% ../nbs/api/04_names.ipynb #a17436c0
 @patch
 def to_dict(self:TypeNames)->dict: # of lists, words and numbers
     "The record as JSON can hold it"
@@ -201,7 +201,7 @@ def from_dict(cls:TypeNames,
     try: return cls(**d)
     except TypeError as e: raise ValueError(f'types: got something other than lists of names, numbers and truths, and a score: {e}') from None
 
-# %% ../nbs/api/04_names.ipynb #50ae9aca
+# %% ../nbs/api/04_names.ipynb #04f1122a
 def types_of(
     model, # with `n_prototypes`, and a `card` if it was saved
 )->TypeNames: # the defaults if nobody has named anything
