@@ -20,9 +20,19 @@ from protokp.handwritten import EPOCHS, FULL, SCENES, handwritten_learner, judge
 from protokp.model import ProtoKP
 
 
+PLACED = 64  # batches of training scenes on whose descriptors types are placed once more, at the end
+
+
 def figures_of(model, a):
-    "On held-out digits; raw and centred localisation are both there"
-    return {k: number(v) for k, v in judge_handwritten(model, a.scenes, a.mnist).items()}
+    "On held-out digits; raw and centred localisation are both there; what learned on small scenes is judged on whole ones as well"
+    def judged(scenes): return {k: number(v) for k, v in judge_handwritten(model, scenes, a.mnist).items()}
+    return dict(judged(a.scenes), **({'whole': judged('mnist')} if a.scenes == 'mnist-small' else {}))
+
+
+def keep(model, path, row): model.cpu().save_pretrained(path, dtype=torch.float16, **{k: row[k] for k in ('data', 'scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+
+
+def some_images(learn): return [learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(PLACED)]
 
 
 def main():
@@ -40,11 +50,23 @@ def main():
     p.add_argument('--device', default='cpu')
     p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
     p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
+    p.add_argument('--write', action='store_true', help='with --judge: place types anew, judge, and keep weights and figures')
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     weights = a.out/'protokp'/'weights'/'digits' if name == 'digits-demo' else a.out/'models'/name
     code = commit()  # what is run, whatever is committed meanwhile
-    if a.judge: return print(json.dumps(figures_of(ProtoKP.from_pretrained(weights).to(a.device), a), indent=1))
+    results = a.out/'benchmarks'/'results'/f'{name}.json'
+    if a.judge:
+        model = ProtoKP.from_pretrained(weights).to(a.device)
+        figures = figures_of(model, a)
+        if a.write:  # as a run does at its end
+            set_seed(a.seed)
+            row = dict(json.loads(results.read_text()), as_trained=figures, judged=code)
+            model.place_types(some_images(handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device)))
+            row['figures'] = figures = figures_of(model, a)
+            write(results, json.dumps(row, indent=1) + '\n')
+            keep(model, weights, row)
+        return print(json.dumps(figures, indent=1))
 
     set_seed(a.seed)
     options = FULL if a.full else {}
@@ -55,10 +77,12 @@ def main():
     if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.to_fp32().model.eval()
+    as_trained = figures_of(model, a)
+    model.place_types(some_images(learn))
     row = dict(run=name, data=SCENES[a.scenes]['data'], scenes=SCENES[a.scenes], seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
-               epochs=run.done, planned=epochs, epoch_scenes=a.epoch_scenes, bs=a.bs, model=model.config, figures=figures_of(model, a), curve=run.curve)
-    write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
-    if a.seed == 0: model.cpu().save_pretrained(weights, dtype=torch.float16, **{k: row[k] for k in ('data', 'scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+               epochs=run.done, planned=epochs, epoch_scenes=a.epoch_scenes, bs=a.bs, model=model.config, as_trained=as_trained, figures=figures_of(model, a), curve=run.curve)
+    write(results, json.dumps(row, indent=1) + '\n')
+    if a.seed == 0: keep(model, weights, row)
     print(json.dumps(row['figures'], indent=1))
 
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLEAR', 'TRIM', 'left_out_change', 'painted', 'aligned', 'type_paint', 'extent_of', 'centre_each']
 
-# %% ../nbs/api/22_centring.ipynb #422b7eb7
+# %% ../nbs/api/22_centring.ipynb #1a37b42c
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -13,8 +13,9 @@ from torch import Tensor
 from .core import Keypoints, pixel_grid
 from .gather import ALONE, Alone
 from .model import ProtoKP
+from .prototypes import prototypes_from
 
-# %% ../nbs/api/22_centring.ipynb #38efeb25
+# %% ../nbs/api/22_centring.ipynb #fe82c8f0
 def left_out_change(
     layers:Tensor, # (B,K,4,H,W) logits
 )->Tensor: # (B,K,H,W) mean absolute change over the colours
@@ -24,7 +25,7 @@ def left_out_change(
     others = (mine.sum(1, keepdim=True)-mine)/(1-alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
     return (alpha*(rgb-others)).abs().mean(2).to(layers.dtype)
 
-# %% ../nbs/api/22_centring.ipynb #93bd2950
+# %% ../nbs/api/22_centring.ipynb #06f74dde
 @torch.no_grad()
 def painted(
     model:ProtoKP, # trained
@@ -40,7 +41,7 @@ def painted(
     others = model.decode(repeat(kp.xy), without, repeat(kp.descriptor), size)[0]
     return (repeat(image)-others).abs().mean(1).view(B,K,*size)*kp.real[...,None,None]
 
-# %% ../nbs/api/22_centring.ipynb #9c63eb79
+# %% ../nbs/api/22_centring.ipynb #f0901d15
 def aligned(
     maps:Tensor, # (N,H,W) one map a keypoint
     xy:Tensor, # (N,2) pixels, its keypoint
@@ -73,7 +74,7 @@ def type_paint(
     paint,seen,count = map(team.total, (paint,seen,count))
     return paint/seen.clamp(min=1), seen>0, count
 
-# %% ../nbs/api/22_centring.ipynb #ba4b7ba4
+# %% ../nbs/api/22_centring.ipynb #f24029f5
 CLEAR = 0.25 # of the maximum (above the median): what counts as painted
 TRIM = 0.02 # share of the painted mass left out on each side of the box
 
@@ -104,7 +105,7 @@ def extent_of(
     empty = top.flatten()<=0
     return offset.masked_fill(empty[:,None], 0), (box-offset.repeat(1,2)).masked_fill(empty[:,None], 0)
 
-# %% ../nbs/api/22_centring.ipynb #d9741a13
+# %% ../nbs/api/22_centring.ipynb #26218c46
 @patch
 @torch.no_grad()
 def centre_types(self:ProtoKP,
@@ -120,7 +121,22 @@ def centre_types(self:ProtoKP,
     self.train(was)
     return self.type_offset
 
-# %% ../nbs/api/22_centring.ipynb #fe7bad62
+# %% ../nbs/api/22_centring.ipynb #b812f6e1
+@patch
+@torch.no_grad()
+def place_types(self:ProtoKP,
+    batches:list, # batches of images, (B,3,H,W) each, all of one size; no labels needed
+    seed:int=0, # of k-means
+)->ProtoKP: # itself
+    "Put the prototypes on the k-means centres of descriptors, in place, and measure offsets and boxes; raises `ValueError`"
+    was = self.training; self.eval()
+    kps = [self(x, repaint=0).keypoints for x in batches]
+    self.prototypes.copy_(prototypes_from(torch.cat([kp.descriptor[kp.real] for kp in kps]), self.n_prototypes, seed))
+    self.train(was)
+    self.centre_types(batches)
+    return self
+
+# %% ../nbs/api/22_centring.ipynb #36dba1ea
 @torch.no_grad()
 def centre_each(
     model:ProtoKP, # trained

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SCENES', 'MNIST_RECIPE', 'FULL', 'EPOCHS', 'N_SCENES', 'check_kind', 'handwritten_scenes', 'handwritten_learner',
-           'judge_handwritten']
+           'find_keypoints', 'judge_handwritten']
 
-# %% ../nbs/api/73_handwritten.ipynb #8eccbf7c
+# %% ../nbs/api/73_handwritten.ipynb #43b5902f
 import torch
 from torch import Tensor
-from .cli import DIGITS, digit_scenes, find_all
+from .cli import DIGITS, digit_scenes
+from .core import Keypoints, cat_keypoints
 from .data import scene_dataloaders
 from .digits import HARD_APART, HARD_CANVAS, HARD_DIGITS, mnist_sprites
 from .learner import KeypointLearner, keypoint_learner
@@ -17,7 +18,7 @@ from .metrics import Judge, keypoint_metrics
 from .model import ProtoKP
 from .scenes import Scenes
 
-# %% ../nbs/api/73_handwritten.ipynb #3acd0464
+# %% ../nbs/api/73_handwritten.ipynb #8226e446
 SCENES = {'demo':        dict(size=(28,28), digits=4, data="scikit-learn's digits"),
           'mnist-small': dict(size=(52,52), digits=4, data='MNIST'),
           'mnist':       dict(size=HARD_CANVAS, digits=HARD_DIGITS, data='MNIST')}
@@ -39,7 +40,7 @@ def handwritten_scenes(
     if kind=='demo': return digit_scenes(train, seed)
     return Scenes(mnist_sprites(root, train), SCENES[kind]['digits'], SCENES[kind]['size'], HARD_APART, seed)
 
-# %% ../nbs/api/73_handwritten.ipynb #946af6ab
+# %% ../nbs/api/73_handwritten.ipynb #3403b3ff
 MNIST_RECIPE = dict(DIGITS, kernel_size=17, stride=2, start=.5, warmup=.1)
 FULL = dict(width=32, depth=3, stride=1, splat_var=1.)
 EPOCHS = {'demo':60, 'mnist-small':120, 'mnist':120}
@@ -60,8 +61,19 @@ def handwritten_learner(
     dls = scene_dataloaders(train, valid, n_train, n_valid, bs, device)
     return keypoint_learner(dls, metrics=keypoint_metrics(options.get('n_prototypes', 10)), **options)
 
-# %% ../nbs/api/73_handwritten.ipynb #5db64c67
+# %% ../nbs/api/73_handwritten.ipynb #14e44665
 N_SCENES = {'demo':512, 'mnist-small':512, 'mnist':256} # judged: some 2 000 digits of each kind
+
+@torch.no_grad()
+def find_keypoints(
+    model:ProtoKP, # trained
+    images:Tensor, # (B,3,H,W) any number
+    n_keypoints:int, # K
+    bs:int=64, # images at a time
+)->Keypoints: # of all images, on the CPU
+    "Keypoints of many images, in batches, in evaluation mode"
+    model.eval(); device = model.prototypes.device
+    return cat_keypoints([model(x.to(device), n_keypoints, repaint=0).keypoints.to('cpu') for x in images.split(bs)])
 
 def judge_handwritten(
     model:ProtoKP, # trained
@@ -71,6 +83,5 @@ def judge_handwritten(
 )->dict: # figures of `Judge`
     "Figures on held-out scenes; raises what `handwritten_scenes` raises"
     images,objects = handwritten_scenes(kind, False, root, 2)(torch.arange(n or N_SCENES[kind]))
-    judge = Judge(model.n_prototypes)
-    judge.accumulate(find_all(model, images.to(model.prototypes.device)).to('cpu'), objects)
+    judge = Judge(model.n_prototypes); judge.accumulate(find_keypoints(model, images, SCENES[kind]['digits']), objects)
     return judge.figures()
