@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #b55d72b0
+# %% ../nbs/api/79_all.ipynb #fbacb546
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
 from .landmarks import LandmarkTruth, landmark_truth
+from .names import TypeNames, save_types, types_of
+from .tray import Tray, tray_folder
 from .keypoints import nms, sample_at, soft_argmax, top_k
 from .render import alpha_blend, splat, splat_each
 from .warp import WARPS, WarpPair, WarpSize, warp, warp_pair
@@ -29,7 +31,14 @@ from .grouping import fit_instances, group_instances, instance_landmarks, judge_
 from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, scene_dataloaders
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
+from .folders import KeypointDataLoaders, open_image
+from .predict import predict_images, show_crops
+from .monitor import CollapseMonitor, UprightCallback
 from .resume import ResumeCallback
+from .gallery import Filmstrip, show_descriptors, show_gallery, show_scores
+from .exports import export_table
+from .onnx import OnnxDetector, export_onnx
+from .hub import from_hub, push_to_hub
 from .digits import MNISTHard, mnist_hard_dataloaders, mnist_hard_like, mnist_sprites, read_idx
 from .tetrominoes import Tetrominoes
 from .objects import ObjectsDataset, check_objects_file, convert_records, objects_dataloaders, small_clevr
@@ -39,10 +48,10 @@ from .figures import PARENTS, SWAP, Figures
 from .celeba import celeba_dataloaders, mafl_dataloaders
 from .h36m import h36m_dataloaders
 from .check import check_data
-from .cli import DIGITS, digit_scenes, digits_learner, judge_digits, protokp_demo
+from .cli import DIGITS, demo_model, digit_scenes, digits_learner, judge_digits, protokp_demo
 from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
 from .people import AWAY, FACES_RECIPE, FIGURES_RECIPE, K_SEVERAL, Later, face_scenes, faces_learner, figure_scenes, figures_learner, judge_faces, judge_figures, judge_several, several_faces
 from .handwritten import MNIST_RECIPE, handwritten_learner, handwritten_scenes, judge_handwritten
 
-# %% ../nbs/api/79_all.ipynb #5569ece9
+# %% ../nbs/api/79_all.ipynb #02ebba82
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

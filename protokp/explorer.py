@@ -6,7 +6,7 @@
 __all__ = ['DOT', 'LETTERS', 'RINGED', 'SHOWN', 'STRIP', 'WIDTH', 'SAME_PLACE', 'STYLE', 'NameHistory', 'enlarged', 'is_kept',
            'overlay', 'mark', 'own_images', 'TypeExplorer', 'in_words', 'card_widgets', 'stacked', 'make_widgets']
 
-# %% ../nbs/api/51_explorer.ipynb #2d2702b8
+# %% ../nbs/api/51_explorer.ipynb #e4eed795
 import html
 import io
 from pathlib import Path
@@ -27,7 +27,7 @@ from .names import TypeNames, save_types, types_of
 from .predict import predict_images
 from .show import to_picture, type_colour
 
-# %% ../nbs/api/51_explorer.ipynb #753ff464
+# %% ../nbs/api/51_explorer.ipynb #92a28ae5
 class NameHistory:
     "Choices about types, one after the other"
     def __init__(self,
@@ -56,7 +56,7 @@ class NameHistory:
         "Go back by one"
         return self.past.pop()[1] if len(self) else ''
 
-# %% ../nbs/api/51_explorer.ipynb #5f03fb8b
+# %% ../nbs/api/51_explorer.ipynb #5647aa06
 @patch
 def rename(self:NameHistory,
     type:int, # to be named
@@ -91,7 +91,7 @@ def cut(self:NameHistory,
     "Leave out low scores; raises `ValueError`"
     return self.take(self.types.cut(min_score), f'scores from {min_score:g}', 'cut')
 
-# %% ../nbs/api/51_explorer.ipynb #a490326c
+# %% ../nbs/api/51_explorer.ipynb #9893697b
 def enlarged(
     picture:np.ndarray, # (H,W,3) in [0,1]
     height:int, # wanted, pixels of the screen
@@ -102,7 +102,7 @@ def enlarged(
     buffer = io.BytesIO(); image.save(buffer, 'png')
     return buffer.getvalue()
 
-# %% ../nbs/api/51_explorer.ipynb #99793d0e
+# %% ../nbs/api/51_explorer.ipynb #8e450c12
 DOT,LETTERS,RINGED = 4,11,3 # radius of a dot, height of letters, radius of a ring: pixels of the screen
 
 def is_kept(
@@ -121,11 +121,11 @@ def overlay(
 )->str: # SVG
     "Keypoints to lay over an image"
     (H,W),keep,unit = size,is_kept(kp, types),size[1]/width # unit: a pixel of the screen in those of the image
-    rings = [f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{RINGED*unit:.3g}" fill="none" stroke="#bbb" stroke-width="{unit:.3g}"/>' for x,y in kp.xy[kp.real & ~keep].tolist()]
+    rings = [f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{RINGED*unit:.3g}" fill="none" stroke="{c}" stroke-width="{w*unit:.3g}"/>' for x,y in kp.xy[kp.real & ~keep].tolist() for c,w in (('#000',3),('#ccc',1.2))]
     marks = [mark(xy, box, types.labels[t], to_hex(type_colour(types.merged[t])), size, unit) for xy,box,t in zip(kp.xy[keep].tolist(), kp.box[keep].tolist(), kp.type[keep].tolist())]
     return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{round(width*H/W)}" viewBox="-.5 -.5 {W} {H}" style="display:block">{"".join(rings+marks)}</svg>'
 
-# %% ../nbs/api/51_explorer.ipynb #6d58e6bf
+# %% ../nbs/api/51_explorer.ipynb #94bf78c3
 def mark(
     xy:list, # pixels of the image
     box:list, # left, top, right, bottom; of no width where it is unknown
@@ -136,14 +136,15 @@ def mark(
 )->str: # SVG
     "A keypoint with its box and its name, all of the name within the image"
     (x,y),(x0,y0,x1,y1),(H,W) = xy,box,size
-    boxed = x1>x0; wide,high = .62*LETTERS*unit*len(name),LETTERS*unit
+    boxed = x1>x0; wide,high = (.62*len(name)+.5)*LETTERS*unit,LETTERS*unit
     left,base = (x0,y0-2*unit) if boxed else (x+(DOT+2)*unit,y+high/3)
     left,base = max(min(left, W-.5-wide),-.5),min(max(base, high-.5),H-.5-2*unit)
     rect = f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1-x0:.2f}" height="{y1-y0:.2f}" fill="none" stroke="{colour}" stroke-width="{1.5*unit:.3g}"/>' if boxed else ''
     dot = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{DOT*unit:.3g}" fill="{colour}" stroke="#fff" stroke-width="{unit:.3g}"/>'
-    return f'{rect}{dot}<text x="{left:.2f}" y="{base:.2f}" font-size="{high:.3g}" font-family="sans-serif" font-weight="bold" fill="{colour}" stroke="#fff" stroke-width="{2.5*unit:.3g}" paint-order="stroke">{html.escape(name)}</text>'
+    plate = f'<rect x="{left:.2f}" y="{base-.85*high:.2f}" width="{wide:.2f}" height="{1.1*high:.3g}" rx="{unit:.3g}" fill="{colour}" fill-opacity=".85"/>'
+    return f'{rect}{dot}{plate}<text x="{left+wide/2:.2f}" y="{base:.2f}" font-size="{high:.3g}" text-anchor="middle" font-family="sans-serif" font-weight="bold" fill="#fff">{html.escape(name)}</text>'
 
-# %% ../nbs/api/51_explorer.ipynb #b0be1eee
+# %% ../nbs/api/51_explorer.ipynb #8d396a2d
 def own_images(
     learn:Learner, # with images to look at
 ): # list of paths, or the learner itself
@@ -180,7 +181,7 @@ class TypeExplorer:
 
     def _ipython_display_(self): display(self.widget)
 
-# %% ../nbs/api/51_explorer.ipynb #c4015559
+# %% ../nbs/api/51_explorer.ipynb #f598f838
 def in_words(
     types:TypeNames, # the choice
 )->str:
@@ -208,10 +209,10 @@ def table(self:TypeExplorer,
     if items is None: items = self.found.images if self.found.names is None else self.items
     return predict_images(self.source, items, names=self.types, **{'progress':False, **kwargs})
 
-# %% ../nbs/api/51_explorer.ipynb #9abf985d
-SHOWN,STRIP,WIDTH = 230,50,470 # width of an image, height of a crop, width of a card: pixels of the screen
+# %% ../nbs/api/51_explorer.ipynb #ea99167f
+SHOWN,STRIP,WIDTH = 202,50,410 # width of an image, height of a crop, width of a card: pixels of the screen
 SAME_PLACE = '1 / 1 / 2 / 2' # of a grid with one cell: what is in it lies one on the other
-STYLE = '<style>.protokp-card{border-radius:4px;background:rgba(127,127,127,.07)} .protokp-card.protokp-out img{opacity:.3} .protokp-card .widget-html-content,.protokp-card .jupyter-widget-html-content{line-height:18px}</style>'
+STYLE = '<style>.protokp-card{border-radius:4px;background:rgba(127,127,127,.07)} .protokp-card.protokp-out img{opacity:.3} .protokp-card .widget-html-content,.protokp-card .jupyter-widget-html-content{line-height:20px}</style>'
 
 def card_widgets(
     card, # `Card` of a type
@@ -219,9 +220,9 @@ def card_widgets(
     "What a card is made of"
     head = HTML(layout=Layout(margin='0 0 2px 0'))
     strip = Picture(value=enlarged(card.strip(len(card.crops)), STRIP), format='png', layout=Layout(height=f'{STRIP}px', width='max-content', margin='0 0 4px 0'))
-    name = Text(placeholder='name', continuous_update=False, layout=Layout(width='150px', margin='0 6px 0 0'))
-    into = Dropdown(description='counts as', style=dict(description_width='62px'), layout=Layout(width='200px', margin='0 8px 0 0'))
-    out = Checkbox(description='leave out', indent=False, layout=Layout(width='90px', margin='0'))
+    name = Text(placeholder='name', continuous_update=False, layout=Layout(width='120px', margin='0 4px 0 0'))
+    into = Dropdown(description='counts as', style=dict(description_width='72px'), layout=Layout(width='180px', margin='0 6px 0 0'))
+    out = Checkbox(description='leave out', indent=False, layout=Layout(width='82px', margin='0'))
     box = VBox([head, strip, HBox([name,into,out])], layout=Layout(width=f'{WIDTH}px', padding='6px 8px', margin='0 8px 8px 0', border_left=f'5px solid {to_hex(type_colour(card.type))}'))
     box.add_class('protokp-card'); box.add_class(f'protokp-type-{card.type}')
     return dict(head=head, strip=strip, name=name, into=into, out=out, box=box)
@@ -235,7 +236,7 @@ def stacked(
     below,above = Picture(format='png', layout=Layout(**at)),HTML(layout=Layout(**at))
     return GridBox([below,above], layout=Layout(width=f'{width}px', height=f'{height}px', grid_template_columns=f'{width}px', grid_template_rows=f'{height}px', margin='0 8px 8px 0', overflow='hidden')),below,above
 
-# %% ../nbs/api/51_explorer.ipynb #3e1e0b6f
+# %% ../nbs/api/51_explorer.ipynb #10a13545
 def make_widgets(
     explorer:TypeExplorer, # with cards and images
 )->VBox:
@@ -244,12 +245,13 @@ def make_widgets(
     e.filling = False
     e.by_type = {card.type:card_widgets(card) for card in e.cards}
     e.stacks = [stacked(SHOWN, round(SHOWN*H/W)) for _ in range(min(e.n_shown, len(e.found)))]
-    e.slider = FloatSlider(min=0, max=1, step=.01, description='least score', readout_format='.2f', style=dict(description_width='72px'), layout=Layout(width='380px'))
-    e.undo_button,e.save_button,e.more_button = Button(description='Undo', icon='undo', layout=Layout(width='90px')),Button(description='Save', icon='save', button_style='primary', layout=Layout(width='90px')),Button(description='Other images', icon='forward', layout=Layout(width='130px'))
-    e.counted,e.message = HTML(layout=Layout(margin='2px 0 0 12px')),HTML(layout=Layout(min_height='26px', margin='0 0 4px 0'))
+    e.slider = FloatSlider(min=0, max=1, step=.01, description='least score', readout_format='.2f', style=dict(description_width='72px'), layout=Layout(width='340px'))
+    e.undo_button,e.save_button,e.more_button = Button(description='Undo', icon='undo', layout=Layout(width='82px')),Button(description='Save', icon='save', button_style='primary', layout=Layout(width='82px')),Button(description='Other images', icon='forward', layout=Layout(width='140px'))
+    e.counted,e.message = HTML(layout=Layout(margin='0 0 0 12px')),HTML(layout=Layout(margin='0 0 4px 2px'))
     e.connect(); e.turn(0); e.fill()
-    top = HBox([e.slider,e.undo_button,e.save_button,e.more_button], layout=Layout(flex_flow='row wrap', align_items='center'))
-    return VBox([HTML(STYLE, layout=Layout(display='none')), top, e.counted, e.message, Box([s[0] for s in e.stacks], layout=Layout(flex_flow='row wrap')), Box([w['box'] for w in e.by_type.values()], layout=Layout(flex_flow='row wrap'))])
+    e.say(f'{len(e.cards)} types in {len(e.found)} images: {in_words(e.types)}')
+    top = HBox([e.slider,e.undo_button,e.save_button,e.more_button,e.counted], layout=Layout(flex_flow='row wrap', align_items='center'))
+    return VBox([HTML(STYLE, layout=Layout(display='none')), top, e.message, Box([s[0] for s in e.stacks], layout=Layout(flex_flow='row wrap')), Box([w['box'] for w in e.by_type.values()], layout=Layout(flex_flow='row wrap'))])
 
 @patch
 def connect(self:TypeExplorer):
@@ -260,7 +262,7 @@ def connect(self:TypeExplorer):
     on(self.slider, lambda v: self.history.cut(round(v, 4)))
     self.undo_button.on_click(lambda _: self.go_back()); self.save_button.on_click(lambda _: self.write()); self.more_button.on_click(lambda _: self.turn())
 
-# %% ../nbs/api/51_explorer.ipynb #d5db7000
+# %% ../nbs/api/51_explorer.ipynb #0717e093
 @patch
 def say(self:TypeExplorer,
     words:str, # one sentence
@@ -294,7 +296,7 @@ def write(self:TypeExplorer):
     except (OSError,ValueError) as e: return self.say(str(e), bad=True)
     self.say(f'saved in {file}: {in_words(self.types)}' if file else f'kept in `model.card`, not yet in a file: {in_words(self.types)}; `model.save_pretrained(folder, **model.card)` writes it')
 
-# %% ../nbs/api/51_explorer.ipynb #af31fc10
+# %% ../nbs/api/51_explorer.ipynb #595accb6
 @patch
 def turn(self:TypeExplorer,
     by:int=None, # images to go on by; all those shown if left out
@@ -316,7 +318,7 @@ def draw(self:TypeExplorer):
     size = tuple(self.found.images.shape[-2:])
     for i,(*_,drawing) in zip(self.shown(), self.stacks): drawing.value = overlay(self.found.keypoints[i], self.types, size, SHOWN)
 
-# %% ../nbs/api/51_explorer.ipynb #83bc2844
+# %% ../nbs/api/51_explorer.ipynb #e864c7ea
 @patch
 def fill(self:TypeExplorer):
     "Bring all widgets up to the choice"
@@ -327,7 +329,7 @@ def fill(self:TypeExplorer):
         for card in self.cards: self.fill_card(card, int(sure[card.type]))
         self.slider.value,self.undo_button.disabled = types.min_score,not len(self.history)
     finally: self.filling = False
-    self.counted.value = f'{int(is_kept(kp, types).sum())} of {int(kp.real.sum())} keypoints kept, in {len(self.found)} images'
+    self.counted.value = f'{int(is_kept(kp, types).sum())} of {int(kp.real.sum())} keypoints'
     self.draw()
 
 @patch
@@ -341,8 +343,9 @@ def fill_card(self:TypeExplorer,
     others = [(types.names[h], h) for h in self.by_type if types.merged[h]==h and h!=t]
     if head!=t and head not in self.by_type: others.append((types.names[head], head))
     with_it = [str(o) for o,h in enumerate(types.merged) if h==t and o!=t]
-    words = f'type {t}{" + "+", ".join(with_it) if with_it else ""} · {count} keypoints · cos {card.cosine:.2f}{" · left out" if out else ""}'
-    w['head'].value = f'<b style="color:{to_hex(type_colour(head))}">{html.escape(types.labels[t])}</b> <span style="opacity:.65">{words}</span>'
+    number = '' if types.labels[t]==f'type {t}' and not with_it else f'type {" + ".join([str(t),*with_it])} · '
+    words = f'{number}{count} keypoints · cos {card.cosine:.2f}{" · left out" if out else ""}'
+    w['head'].value = f'<b style="color:{to_hex(type_colour(head))}">{html.escape(types.labels[t])}</b> &nbsp;<span style="opacity:.65">{words}</span>'
     w['into'].options = [('itself', t),*others]; w['into'].value = head
     w['name'].value,w['name'].disabled,w['out'].value = '' if types.names[t]==f'type {t}' else types.names[t],head!=t,types.dropped[t]
     (w['box'].add_class if out or head!=t else w['box'].remove_class)('protokp-out')

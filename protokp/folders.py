@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['DEEP', 'SIDEWAYS', 'WORKERS', 'GLANCE', 'METHODS', 'LONGEST', 'STEP', 'level_range', 'to_bytes', 'in_colours',
-           'check_pixels', 'open_image', 'image_size', 'attempt', 'warn_skipped', 'read_sizes', 'check_method',
-           'fitted_box', 'resizing', 'to_original', 'split_files', 'usual_size', 'model_size', 'KeypointDataLoaders',
-           'image_files_in']
+           'check_pixels', 'open_image', 'OpenImage', 'image_size', 'attempt', 'warn_skipped', 'read_sizes',
+           'check_method', 'fitted_box', 'resizing', 'to_original', 'split_files', 'usual_size', 'model_size',
+           'KeypointDataLoaders', 'image_files_in']
 
-# %% ../nbs/api/45_folders.ipynb #261ec9ac
+# %% ../nbs/api/45_folders.ipynb #f42ec295
 import io
 import random
 import re
@@ -29,11 +29,12 @@ from fastai.vision.core import PILImage
 from fastcore.basics import listify, patch
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
+from fasttransform import Transform
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from .core import Keypoints
 
-# %% ../nbs/api/45_folders.ipynb #8a89f8dc
+# %% ../nbs/api/45_folders.ipynb #b1e4121a
 def level_range(
     levels:np.ndarray, # finite numbers of any type
 )->tuple: # the number that becomes black, the number that becomes white
@@ -55,7 +56,7 @@ def to_bytes(
     share = (levels.astype(np.float64)-low)/(high-low or 1)
     return (np.nan_to_num(share, posinf=1, neginf=0).clip(0, 1)*255).round().astype(np.uint8)
 
-# %% ../nbs/api/45_folders.ipynb #88d8ecc3
+# %% ../nbs/api/45_folders.ipynb #0511885b
 DEEP = 'I','F','I;16','I;16L','I;16B','I;16N' # Pillow's modes of more than eight bits
 
 def in_colours(
@@ -77,7 +78,7 @@ def check_pixels(
     n,most = image.width*image.height,Image.MAX_IMAGE_PIXELS
     if most and n>most: raise ValueError(f'{image.width}x{image.height} = {n} pixels, wanted at most {most}; if you trust the file, raise `PIL.Image.MAX_IMAGE_PIXELS`')
 
-# %% ../nbs/api/45_folders.ipynb #e9d8853f
+# %% ../nbs/api/45_folders.ipynb #d9f2e431
 def _from_array(a, stretch): # (H,W), (H,W,1) grey, (H,W,2) with alpha, (H,W,3), (H,W,4) with alpha
     if a.ndim==3 and a.shape[2]==1: a = a[...,0]
     if a.ndim not in (2,3) or 0 in a.shape or a.ndim==3 and a.shape[2]>4:
@@ -97,7 +98,17 @@ def open_image(
         check_pixels(image)
         return PILImage(in_colours(image, stretch, ground))
 
-# %% ../nbs/api/45_folders.ipynb #59fc785a
+# %% ../nbs/api/45_folders.ipynb #c4485299
+class OpenImage(Transform):
+    "`open_image` as a transform"
+    def __init__(self,
+        stretch:tuple=None, # of more than eight bits: two percentiles to become black and white
+        ground='white', # behind what is transparent
+    ): super().__init__(); self.stretch,self.ground = stretch,ground
+
+    def encodes(self, item): return open_image(item, self.stretch, self.ground)
+
+# %% ../nbs/api/45_folders.ipynb #65394b2e
 SIDEWAYS = 5,6,7,8 # EXIF orientations that exchange height and width
 WORKERS = 8 # threads that look at files
 GLANCE = 32 # pixels that a look at a JPEG unpacks at least, along each side
@@ -124,7 +135,7 @@ def attempt(
     except FileNotFoundError: return None, 'no such file'
     except Exception as e: return None, str(e) or type(e).__name__ # broken files raise anything
 
-# %% ../nbs/api/45_folders.ipynb #49ccfe85
+# %% ../nbs/api/45_folders.ipynb #8025ad40
 def warn_skipped(
     skipped:dict, # name -> why it could not be read
 ):
@@ -138,10 +149,11 @@ def read_sizes(
     "Look at all files, on several threads"
     with warnings.catch_warnings(), ThreadPoolExecutor(WORKERS) as pool:
         warnings.simplefilter('ignore') # of Pillow about what it can read all the same, and about bombs, which are refused
-        found = list(progress_bar(pool.map(partial(attempt, image_size), files), total=len(files), display=progress, leave=False))
+        found = pool.map(partial(attempt, image_size), files)
+        found = list(progress_bar(found, total=len(files), leave=False) if progress else found)
     return {f:s for f,(s,_) in zip(files, found) if s}, {f:why for f,(s,why) in zip(files, found) if not s}
 
-# %% ../nbs/api/45_folders.ipynb #f495170a
+# %% ../nbs/api/45_folders.ipynb #ae5d7f3b
 METHODS = (ResizeMethod.Squish, ResizeMethod.Crop, ResizeMethod.Pad)
 
 def check_method(
@@ -171,7 +183,7 @@ def resizing(
     check_method(method)
     return Resize(fitted, method=method, pad_mode=PadMode.Border)
 
-# %% ../nbs/api/45_folders.ipynb #ec78e611
+# %% ../nbs/api/45_folders.ipynb #801972cc
 def to_original(
     kp:Keypoints, # of B images as the model saw them, or of one
     sizes, # (H, W) of the original, or B of them
@@ -189,7 +201,7 @@ def to_original(
     def back(xy): return corner + (xy+.5)*scale - .5
     return replace(kp, xy=back(kp.xy), centre=back(kp.centre), box=torch.cat([back(kp.box[...,:2]), back(kp.box[...,2:])], -1))
 
-# %% ../nbs/api/45_folders.ipynb #412bcc19
+# %% ../nbs/api/45_folders.ipynb #09ebb5de
 def split_files(
     n:int, # files
     groups:list=None, # what each belongs to, a film say; each its own group if left out
@@ -206,7 +218,7 @@ def split_files(
     while len(valid)<len(names)-1 and sum(count[g] for g in valid)<max(valid_pct*n, 1): valid.add(names[len(valid)])
     return [i for i in range(n) if groups[i] not in valid], [i for i in range(n) if groups[i] in valid]
 
-# %% ../nbs/api/45_folders.ipynb #f83eaff0
+# %% ../nbs/api/45_folders.ipynb #1b9e14e9
 LONGEST,STEP = 128,16 # bound on the side that `size=None` finds; what it is a multiple of; pixels
 
 def usual_size(
@@ -227,7 +239,7 @@ def model_size(
     if len(two)!=2 or not all(isinstance(s, (int,np.integer)) and s>0 for s in two): raise ValueError(f'size: got {size!r}, wanted pixels: an int for a square, (height, width), or None for the most common one')
     return tuple(map(int, two))
 
-# %% ../nbs/api/45_folders.ipynb #721768f0
+# %% ../nbs/api/45_folders.ipynb #e66f74a8
 class KeypointDataLoaders(DataLoaders):
     "`DataLoaders` of unlabelled images, that know the way back to the pixels of the files"
     sizes = {} # path -> (H, W) of the file
@@ -241,7 +253,7 @@ class KeypointDataLoaders(DataLoaders):
         "What a model has to remember to see other images as it saw these; for `save_pretrained`"
         return dict(size=list(self.size), method=self.method, **self.reading)
 
-# %% ../nbs/api/45_folders.ipynb #97990a47
+# %% ../nbs/api/45_folders.ipynb #95e19641
 def _there(path, f): # a name as it is, or below `path`
     return Path(f) if Path(f).exists() else Path(path)/f
 
@@ -282,14 +294,14 @@ def from_lists(cls:KeypointDataLoaders,
     else: train,valid = ([n for n,i in enumerate(kept) if bool(is_valid[i])==side] for side in (False,True))
     if not train or not valid: raise ValueError(f'got {len(train)} images to learn from and {len(valid)} to judge on, wanted at least one of each')
     size,reading = model_size(size, sizes.values()),dict(stretch=stretch, ground=ground)
-    block = DataBlock(blocks=TransformBlock(type_tfms=partial(open_image, **reading), batch_tfms=IntToFloatTensor), splitter=lambda _: (train,valid), n_inp=1,
+    block = DataBlock(blocks=TransformBlock(type_tfms=OpenImage(**reading), batch_tfms=IntToFloatTensor), splitter=lambda _: (train,valid), n_inp=1,
                       item_tfms=[resizing(size, method), *listify(item_tfms)], batch_tfms=batch_tfms)
     made = block.dataloaders(list(sizes), bs=min(bs, len(train)), val_bs=bs, num_workers=num_workers, device=device, path=path)
     dls = cls(*made.loaders, path=path, device=made.device)
     dls.sizes,dls.skipped,dls.size,dls.method,dls.reading = sizes,skipped,size,method,reading
     return dls
 
-# %% ../nbs/api/45_folders.ipynb #4a3df396
+# %% ../nbs/api/45_folders.ipynb #aae9cd25
 def image_files_in(
     path:str, # folder, searched in depth
 )->list: # of paths, sorted
@@ -321,7 +333,7 @@ def from_folder(cls:KeypointDataLoaders,
     groups = [group_func(f) for f in files] if group_func else None
     return cls.from_lists(path, files, groups, valid_pct, seed, item_tfms, batch_tfms, size=size, bs=bs, method=method, device=device, num_workers=num_workers, **kwargs)
 
-# %% ../nbs/api/45_folders.ipynb #27e4a076
+# %% ../nbs/api/45_folders.ipynb #4b3a8ed9
 @patch(cls_method=True)
 @delegates(KeypointDataLoaders.from_lists, but='groups')
 def from_path_func(cls:KeypointDataLoaders,
@@ -347,7 +359,7 @@ def from_name_re(cls:KeypointDataLoaders,
         return m[1]
     return cls.from_path_func(path, fnames, group, **kwargs)
 
-# %% ../nbs/api/45_folders.ipynb #d0d69a63
+# %% ../nbs/api/45_folders.ipynb #204e74b8
 def _column(df, col): # by name, or by number as in fastai
     if isinstance(col, int) and col not in df.columns and 0<=col<df.shape[1]: return df.iloc[:,col].tolist()
     if col not in df.columns: raise ValueError(f'got no column {col!r}, wanted one of {list(df.columns)}')
@@ -372,7 +384,7 @@ def from_df(cls:KeypointDataLoaders,
     groups,is_valid = (None if c is None else _column(df, c) for c in (group_col, valid_col))
     return cls.from_lists(path, fnames, groups, valid_pct, seed, is_valid=is_valid, **kwargs)
 
-# %% ../nbs/api/45_folders.ipynb #69f95c34
+# %% ../nbs/api/45_folders.ipynb #4920344f
 @patch
 def to_original(self:KeypointDataLoaders,
     kp:Keypoints, # of images as the model saw them

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PRESETS', 'RECIPE', 'CentringCallback', 'BackgroundCallback', 'KeypointLearner', 'keypoint_learner']
 
-# %% ../nbs/api/42_learner.ipynb #fcc8a60c
+# %% ../nbs/api/42_learner.ipynb #22ff3a33
 import inspect
 from functools import partial
+from pathlib import Path
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback # so that bars are there
@@ -27,7 +28,7 @@ from .perceptual import PerceptualLoss
 from .show import show_prototypes as gallery, show_strip
 from .warp import WARPS
 
-# %% ../nbs/api/42_learner.ipynb #a0f20589
+# %% ../nbs/api/42_learner.ipynb #a759bcc4
 _all = dict(mixture_var=4e-4, w_recon=1., w_cluster=.01, lr=1e-3, lr_prototypes=.1) # the rows with one value
 _usual = dict(recon='mse', w_heatmap=.01, w_feature=100., **_all)
 
@@ -43,12 +44,12 @@ PRESETS = dict(
     h36m=dict(n_keypoints=16, n_prototypes=32, kernel_size=11, batch_size=32, **_usual,
               image_size=112, n_steps=8, second=WARPS['h36m'], padding='reflection', layered=False))
 
-# %% ../nbs/api/42_learner.ipynb #757becf2
+# %% ../nbs/api/42_learner.ipynb #416e8371
 RECIPE = dict(width=16, depth=2, tau=.1, splat_var=.4, # networks and sampling
               w_feature=1., w_cluster=.003, temperature=300., repaint=1, # losses and views
               n_steps=5, lr_prototypes=.005, floor=.02, start=.55, warmup=.2, memory=4, lr=3e-3) # prototypes and rates
 
-# %% ../nbs/api/42_learner.ipynb #fcb3a4d7
+# %% ../nbs/api/42_learner.ipynb #1ef5d719
 class CentringCallback(Callback):
     "Measures every type's offset and box before each validation"
     order = -10 # sees the images before they are warped
@@ -68,7 +69,7 @@ class CentringCallback(Callback):
         "Let go of the images"
         self.seen = []
 
-# %% ../nbs/api/42_learner.ipynb #ebbae31d
+# %% ../nbs/api/42_learner.ipynb #f4c93ad6
 class BackgroundCallback(Callback):
     "Lets a model's background begin as the median of the first training batch"
     order = -10 # sees the images before they are warped
@@ -78,7 +79,7 @@ class BackgroundCallback(Callback):
         if self.training and model.background and not (self.learn.opt.iteration or self.train_iter):
             model.start_background(team_of(self.learn).rows(self.xb[0].as_subclass(Tensor)))
 
-# %% ../nbs/api/42_learner.ipynb #dc4edaa1
+# %% ../nbs/api/42_learner.ipynb #233e344f
 class KeypointLearner(Learner):
     "A `Learner` that finds typed keypoints"
     @property
@@ -90,6 +91,7 @@ class KeypointLearner(Learner):
         n_keypoints:int=None, # K, if another than the model's
     )->Keypoints: # of this one image: xy (K,2), score, type, descriptor (K,C), real, centre, box
         "Keypoints of one image"
+        if isinstance(item, str): item = Path(item)
         if isinstance(item, Tensor) and item.is_floating_point(): x = item[None]
         elif isinstance(item, int) or not self._makes_scenes: x = self.dls.test_dl([item], num_workers=0).one_batch()[0]
         else: x = scene_item(item)[None]
@@ -101,7 +103,7 @@ class KeypointLearner(Learner):
         "What `distrib_ctx` calls; replaced by `protokp.distributed`, raises `ImportError` until then"
         raise ImportError('distrib_ctx: got fastai.distributed alone, wanted `import protokp.distributed` as well; prototypes and types need more than gradients to agree')
 
-# %% ../nbs/api/42_learner.ipynb #f7df9c35
+# %% ../nbs/api/42_learner.ipynb #ad76085d
 @patch
 def to_bf16(self:KeypointLearner)->KeypointLearner: # itself
     "Encoder and decoder compute in bfloat16: about twice as fast where the processor knows it"
@@ -114,7 +116,7 @@ def to_fp32(self:KeypointLearner)->KeypointLearner: # itself
     get_model(self.model).compute_in(None)
     return self
 
-# %% ../nbs/api/42_learner.ipynb #6f81dc90
+# %% ../nbs/api/42_learner.ipynb #5d555642
 @patch
 def get_keypoints(self:KeypointLearner,
     ds_idx:int=1, # 0 for the training set, 1 for the validation set
@@ -124,7 +126,7 @@ def get_keypoints(self:KeypointLearner,
     preds,_ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
-# %% ../nbs/api/42_learner.ipynb #424b103e
+# %% ../nbs/api/42_learner.ipynb #b55992f4
 @patch
 @torch.no_grad()
 def batch_out(self:KeypointLearner,
@@ -161,13 +163,13 @@ def show_prototypes(self:KeypointLearner,
     b,out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
-# %% ../nbs/api/42_learner.ipynb #11e982af
+# %% ../nbs/api/42_learner.ipynb #7b2e9774
 @dispatch
 def show_results(x:TensorImage, y, samples, outs:Output, ctxs=None, max_n=4, names=None, **kwargs):
     "Image, score map, keypoints by type, reconstruction; every layer too if there are any"
     return (show_strip if outs.layers is None else show_layers)(x.as_subclass(Tensor), outs, max_n, names)
 
-# %% ../nbs/api/42_learner.ipynb #8ca5cd7d
+# %% ../nbs/api/42_learner.ipynb #87f9a291
 _TAKERS = dict(model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner)
 _DATA = {'batch_size','image_size'} # of a preset, for whoever makes the DataLoaders
 _OURS = {'model','loss_func','opt_func','splitter','dls','self','args','kwargs','n_keypoints','n_prototypes'} # set here

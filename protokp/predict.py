@@ -7,7 +7,7 @@ __all__ = ['IN_MEMORY', 'OWN', 'LONGEST_OWN', 'READ_AHEAD', 'ROOM', 'NO_BOX', 'T
            'training_view', 'view_of', 'view_batches', 'keypoint_rows', 'types_for', 'predict_images', 'crop_side',
            'keypoint_crops', 'show_crops']
 
-# %% ../nbs/api/46_predict.ipynb #8348ad9e
+# %% ../nbs/api/46_predict.ipynb #66359def
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from .model import ProtoKP
 from .names import TypeNames, keypoint_table, types_of
 from .show import type_colour
 
-# %% ../nbs/api/46_predict.ipynb #752de769
+# %% ../nbs/api/46_predict.ipynb #9c5d2aa6
 IN_MEMORY = Image.Image,np.ndarray,Tensor # pictures that are there already
 
 def named_images(
@@ -48,7 +48,7 @@ def named_images(
     if len(dict(pairs))<len(pairs): raise ValueError(f'items: got {len(pairs)-len(dict(pairs))} file names more than once, wanted each once')
     return dict(pairs)
 
-# %% ../nbs/api/46_predict.ipynb #17acd591
+# %% ../nbs/api/46_predict.ipynb #b7150816
 OWN,LONGEST_OWN = 'own',512 # images at their own size; bound on a side where the model does not say, pixels
 
 def own_size(
@@ -61,7 +61,7 @@ def own_size(
     scale = min(1, longest/max(size)) if longest else 1
     return tuple(max(round(s*scale/stride), -(-least//stride))*stride for s in size)
 
-# %% ../nbs/api/46_predict.ipynb #51486412
+# %% ../nbs/api/46_predict.ipynb #f070e8c8
 @dataclass(frozen=True)
 class ImageView:
     "How a model sees images; call it with a picture"
@@ -87,7 +87,7 @@ class ImageView:
         size = image.size[::-1]
         return image2tensor(resizing(self.fitted(size), self.method)(image, split_idx=1)).float()/255, size
 
-# %% ../nbs/api/46_predict.ipynb #af29bb69
+# %% ../nbs/api/46_predict.ipynb #65fe9f95
 def training_view(
     source, # a learner or a model
 )->dict: # size, method, stretch, ground: as far as they are known
@@ -110,7 +110,7 @@ def view_of(
     stride = getattr(model, 'stride', 1)
     return model, ImageView(size if size in (None, OWN) else model_size(size, []), method, known.get('stretch'), known.get('ground') or 'white', stride, stride*2**getattr(model, 'depth', 0))
 
-# %% ../nbs/api/46_predict.ipynb #bdf67660
+# %% ../nbs/api/46_predict.ipynb #3725ab36
 @patch
 def save_pretrained(self:KeypointLearner,
     path:str, # folder to write into, made if it is missing
@@ -121,8 +121,8 @@ def save_pretrained(self:KeypointLearner,
     model = get_model(self.model)
     return model.save_pretrained(path, dtype, **{**getattr(model, 'card', {}), **training_view(self), **card})
 
-# %% ../nbs/api/46_predict.ipynb #aebed323
-READ_AHEAD = 4 # batches read before they are sorted by size
+# %% ../nbs/api/46_predict.ipynb #6bfa7c7e
+READ_AHEAD = 4 # batches read before they are sorted by their own sizes
 
 def view_batches(
     images:dict, # name -> path or picture, from `named_images`
@@ -132,9 +132,10 @@ def view_batches(
     progress:bool=True, # show a bar
 ): # yields names, sizes (H, W) and images (B,3,h,w) of one size
     "Batches of images of one size, read on several threads"
-    names,step = list(images),READ_AHEAD*bs
+    names,step = list(images),bs if isinstance(view.size, tuple) else READ_AHEAD*bs
+    starts = range(0, len(names), step)
     with ThreadPoolExecutor(WORKERS) as pool:
-        for i in progress_bar(range(0, len(names), step), display=progress, leave=False):
+        for i in progress_bar(starts, leave=False) if progress else starts:
             some = names[i:i+step]
             read = dict(zip(some, pool.map(partial(attempt, view), (images[n] for n in some))))
             skipped.update({n:why for n,(_,why) in read.items() if why})
@@ -144,7 +145,7 @@ def view_batches(
             for group in groups.values():
                 for j in range(0, len(group), bs): yield *map(list, zip(*((n,s) for n,s,_ in group[j:j+bs]))), torch.stack([x for *_,x in group[j:j+bs]])
 
-# %% ../nbs/api/46_predict.ipynb #537edbf6
+# %% ../nbs/api/46_predict.ipynb #637f0608
 def keypoint_rows(
     name:str, # of the image
     size:tuple, # (H, W) of the original
@@ -158,7 +159,7 @@ def keypoint_rows(
     parts = zip(within(kp.centre), within(kp.box), kp.score.tolist(), kp.type.tolist())
     return [(name, W, H, i, *centre, *box, score, kind, f'type {kind}') for i,(centre,box,score,kind) in enumerate(parts)]
 
-# %% ../nbs/api/46_predict.ipynb #b66b19f9
+# %% ../nbs/api/46_predict.ipynb #80b64133
 def types_for(
     model, # with `n_prototypes`, and a `card` if it was saved
     names=None, # `TypeNames`, or a list of M names; those saved with the model if left out
@@ -198,7 +199,7 @@ def predict_images(
     table = types.apply(keypoint_table([r for n in looked for r in rows[n][1]], [(n, W, H) for n in looked for H,W in [rows[n][0]]]))
     return table.assign(crop=keypoint_crops(table, images, stretch=view.stretch, ground=view.ground)) if crops else table
 
-# %% ../nbs/api/46_predict.ipynb #24df7b3e
+# %% ../nbs/api/46_predict.ipynb #93126f68
 ROOM,NO_BOX = 1.25,6 # a crop's side in sides of the usual box; part of the image's shorter side where boxes are unknown
 
 def crop_side(
@@ -228,7 +229,7 @@ def keypoint_crops(
             out[i] = image.crop((left, top, left+side, top+side))
     return out
 
-# %% ../nbs/api/46_predict.ipynb #7314f830
+# %% ../nbs/api/46_predict.ipynb #18704c48
 TILE = 44 # side a crop is shown at, pixels
 
 def show_crops(
@@ -251,7 +252,7 @@ def show_crops(
         ax.set_ylabel(f'{rows.name.iloc[0]}\n{count[kind]}', rotation=0, ha='right', va='center', fontsize=8, color=type_colour(kind))
     return fig
 
-# %% ../nbs/api/46_predict.ipynb #bc2b01e2
+# %% ../nbs/api/46_predict.ipynb #dc985f4d
 @patch
 @delegates(predict_images)
 def predict_images(self:KeypointLearner,
