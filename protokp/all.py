@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #fbacb546
+# %% ../nbs/api/79_all.ipynb #64f788e4
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
 from .landmarks import LandmarkTruth, landmark_truth
-from .names import TypeNames, save_types, types_of
+from .names import TypeNames, check_table, save_types, types_of
 from .tray import Tray, tray_folder
 from .keypoints import nms, sample_at, soft_argmax, top_k
 from .render import alpha_blend, splat, splat_each
@@ -32,10 +32,12 @@ from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, sc
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
 from .folders import KeypointDataLoaders, open_image
-from .predict import predict_images, show_crops
+from .predict import keypoint_crops, predict_images, show_crops
+from .suggest import suggest_n_keypoints, suggest_score, suggest_window
 from .monitor import CollapseMonitor, UprightCallback
 from .resume import ResumeCallback
 from .gallery import Filmstrip, show_descriptors, show_gallery, show_scores
+from .explorer import TypeExplorer
 from .exports import export_table
 from .onnx import OnnxDetector, export_onnx
 from .hub import from_hub, push_to_hub
@@ -53,5 +55,5 @@ from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_sc
 from .people import AWAY, FACES_RECIPE, FIGURES_RECIPE, K_SEVERAL, Later, face_scenes, faces_learner, figure_scenes, figures_learner, judge_faces, judge_figures, judge_several, several_faces
 from .handwritten import MNIST_RECIPE, handwritten_learner, handwritten_scenes, judge_handwritten
 
-# %% ../nbs/api/79_all.ipynb #02ebba82
+# %% ../nbs/api/79_all.ipynb #bd2c9c32
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

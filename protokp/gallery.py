@@ -8,7 +8,7 @@ __all__ = ['N_LOOKED', 'MARGIN', 'N_PAINTED', 'TEXT', 'PIECE', 'MAX_POINTS', 'LE
            'cut_out', 'pictures_of', 'strip_of', 'Card', 'gallery_cards', 'show_gallery', 'score_counts', 'show_scores',
            'Projection', 'project_descriptors', 'show_descriptors', 'Frame', 'Filmstrip', 'tiled']
 
-# %% ../nbs/api/50_gallery.ipynb #188a8997
+# %% ../nbs/api/50_gallery.ipynb #ab56ba78
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from .names import TypeNames, types_of
 from .predict import named_images, view_batches, view_of
 from .show import show_keypoints, to_picture, type_colour
 
-# %% ../nbs/api/50_gallery.ipynb #12111acd
+# %% ../nbs/api/50_gallery.ipynb #579691de
 N_LOOKED = 256 # images looked at: a few hundred show every type that matters
 
 def some_images(
@@ -53,7 +53,7 @@ def some_images(
     if not found: raise ValueError('images: got none, wanted one or more; look at the other set with `ds_idx`')
     return torch.cat(found)[:n]
 
-# %% ../nbs/api/50_gallery.ipynb #3cf93637
+# %% ../nbs/api/50_gallery.ipynb #80fa5bb9
 def are_files(
     source, # anything
 )->bool: # a folder, a file, or a list of paths, PIL images or arrays
@@ -85,7 +85,7 @@ def read_some(
     if not parts: raise ValueError(f'images: got {len(images)} of which none can be read, wanted at least one')
     return [name for names,*_ in parts for name in names], torch.cat([x for *_,x in parts])
 
-# %% ../nbs/api/50_gallery.ipynb #2f513911
+# %% ../nbs/api/50_gallery.ipynb #4bb25f94
 @dataclass
 class Found:
     "Images and what was found in them"
@@ -116,7 +116,7 @@ def find(
     cosine = F.cosine_similarity(kp.descriptor, model.prototypes[kp.type], dim=-1)
     return Found(images, kp.to('cpu'), torch.cat([o.score_map for o in outs]).cpu(), cosine.cpu(), names)
 
-# %% ../nbs/api/50_gallery.ipynb #774ee9e7
+# %% ../nbs/api/50_gallery.ipynb #2c3db4f9
 def typical(
     found:Found, # images and keypoints
     kind:int, # the type
@@ -129,7 +129,7 @@ def typical(
     order = found.cosine[b,k].argsort(descending=True, stable=True)[:n]
     return b[order], k[order]
 
-# %% ../nbs/api/50_gallery.ipynb #4bdddd72
+# %% ../nbs/api/50_gallery.ipynb #21e41fd0
 MARGIN = 1.3 # of a crop, about the box
 
 def usual_side(
@@ -155,7 +155,7 @@ def crops(
     x,y = corner[:,0].clamp(0, W+side).tolist(), corner[:,1].clamp(0, H+side).tolist()
     return torch.stack([p[:,v:v+side,u:u+side] for p,u,v in zip(padded, x, y)]) if len(b) else found.images.new_zeros(0, found.images.shape[1], side, side)
 
-# %% ../nbs/api/50_gallery.ipynb #ce2134cf
+# %% ../nbs/api/50_gallery.ipynb #f6474442
 def type_table(
     found:Found, # images and keypoints
     types:TypeNames, # what they are called
@@ -170,7 +170,7 @@ def type_table(
     columns = dict(type=range(M), name=types.labels, count=count, score=mean(kp.score), cosine=cosine, degrees=mean(found.cosine.clamp(-1,1).acos().rad2deg()))
     return pd.DataFrame(columns).sort_values('count', ascending=False, kind='stable', ignore_index=True)
 
-# %% ../nbs/api/50_gallery.ipynb #0c17de6f
+# %% ../nbs/api/50_gallery.ipynb #838fc101
 N_PAINTED = 4 # keypoints a type that are painted: each costs two images
 
 @torch.no_grad()
@@ -197,7 +197,7 @@ def cut_out(
     place = centre[:,None,None]+pixel_grid((side,side), centre.device)-(side-1)/2
     return F.grid_sample(maps[:,None], place/unit-1, align_corners=True)[:,0]
 
-# %% ../nbs/api/50_gallery.ipynb #b2c3e575
+# %% ../nbs/api/50_gallery.ipynb #2b2300dc
 @torch.no_grad()
 def pictures_of(
     model:ProtoKP, # trained
@@ -217,7 +217,7 @@ def pictures_of(
         pictures[i] = cut_out(paint_of(model, kp, k, size), kp.centre[rows,k], side).mean(0).cpu()
     return pictures
 
-# %% ../nbs/api/50_gallery.ipynb #77bd3e90
+# %% ../nbs/api/50_gallery.ipynb #91c3bf70
 def strip_of(
     pieces:list, # of (S,S,3) in [0,1]
     n:int, # places
@@ -244,7 +244,7 @@ class Card:
         "Picture and crops in a row"
         return strip_of([self.picture,*self.crops[:n]], n+1)
 
-# %% ../nbs/api/50_gallery.ipynb #4de0c24f
+# %% ../nbs/api/50_gallery.ipynb #1da119bc
 def gallery_cards(
     model:ProtoKP, # trained
     found:Found, # images and keypoints
@@ -263,7 +263,7 @@ def gallery_cards(
     return [Card(r.type, r.name, r.count, r.cosine, to_picture((p/brightest)[None]), [to_picture(c) for c in crops(found, *typical(found, r.type, n, min_score), side)])
             for r,p in zip(table.itertuples(), paint)]
 
-# %% ../nbs/api/50_gallery.ipynb #2fe62550
+# %% ../nbs/api/50_gallery.ipynb #aeec0732
 TEXT,PIECE = .95,.46 # width of a card's text and of a picture, inches
 
 def show_gallery(
@@ -290,7 +290,7 @@ def _draw_card(text, strip, card, n):
     text.text(1, .2, f'{card.count} · cos {card.cosine:.2f}', color='.4', fontsize=6.5, ha='right', va='center')
     strip.imshow(card.strip(n), interpolation='nearest')
 
-# %% ../nbs/api/50_gallery.ipynb #8e548f65
+# %% ../nbs/api/50_gallery.ipynb #30c153ea
 def score_counts(
     found:Found, # images and keypoints
     n_types:int, # M
@@ -301,7 +301,7 @@ def score_counts(
     bin_ = (kp.score[kp.real].clamp(0,1)*bins).long().clamp(max=bins-1)
     return (kp.type[kp.real]*bins+bin_).bincount(minlength=n_types*bins).view(n_types, bins).numpy()
 
-# %% ../nbs/api/50_gallery.ipynb #9ac822ac
+# %% ../nbs/api/50_gallery.ipynb #3c8e1fa4
 def show_scores(
     model, # a `ProtoKP`, or a learner with one
     images, # what `find` takes
@@ -317,13 +317,14 @@ def show_scores(
     fig = fig or plt.figure(figsize=(1.3*n*W/H+3, 2.7), layout='constrained')
     left,right = fig.subfigures(1, 2, width_ratios=[1.3*n*W/H, 3])
     axs = left.subplots(2, n, squeeze=False)
-    for i in range(n): _draw_scores(axs[:,i], found, i, types.labels, cut)
+    for i in range(n): _draw_scores(axs[:,i], found, i, [l.removeprefix('type ') for l in types.labels], cut)
     _draw_histogram(right.subplots(), found, types, cut)
     return fig
 
 def _draw_scores(axs, found, i, labels, cut):
     kp,(H,W) = found.keypoints[i],found.images.shape[-2:]; keep = kp.real & (kp.score>=cut); out = kp.real & ~keep
     show_keypoints(found.images[i], kp[keep], axs[0], labels, boxes=False)
+    for text in axs[0].texts: text.set_in_layout(False)
     axs[1].imshow(found.score_map[i,0], cmap='magma', vmin=0, vmax=1, extent=(-.5,W-.5,H-.5,-.5)); axs[1].set(xticks=[], yticks=[])
     for ax in axs: ax.plot(*kp.xy[out].T, 'o', ms=5, mfc='none', mec='.75', mew=.9)
     axs[1].plot(*kp.xy[keep].T, 'o', ms=5, mfc='none', mec='w', mew=.9)
@@ -337,7 +338,7 @@ def _draw_histogram(ax, found, types, cut, bins=40):
     ax.tick_params(labelsize=7); ax.spines[['top','right']].set_visible(False)
     if (counts.sum(1)>0).sum()<=10: ax.legend(fontsize=6.5, frameon=False)
 
-# %% ../nbs/api/50_gallery.ipynb #1574f2a3
+# %% ../nbs/api/50_gallery.ipynb #3789d5cb
 MAX_POINTS = 2000 # descriptors drawn at most, at random
 LEAST_POINTS = 4 # descriptors that can be projected at all
 
@@ -371,7 +372,7 @@ def project_descriptors(
     else: flat,share = TSNE(init='pca', perplexity=min(30, (len(x)+len(used)-1)/3), random_state=seed).fit_transform(np.concatenate([x,marks])),None
     return Projection(flat[:len(x)], kind, score, dict(zip(used.tolist(), flat[len(x):])), share)
 
-# %% ../nbs/api/50_gallery.ipynb #fee07552
+# %% ../nbs/api/50_gallery.ipynb #8bc24eb6
 def show_descriptors(
     model, # a `ProtoKP`, or a learner with one
     images, # what `find` takes
@@ -393,7 +394,7 @@ def show_descriptors(
     if p.share: ax.set_xlabel(f'first component, {p.share[0]:.0%} of variance', fontsize=7.5); ax.set_ylabel(f'second, {p.share[1]:.0%}', fontsize=7.5)
     return ax
 
-# %% ../nbs/api/50_gallery.ipynb #b4defcf1
+# %% ../nbs/api/50_gallery.ipynb #1d0496e8
 def _of_learner(show, sentence): # a method of `KeypointLearner`
     def method(self, ds_idx:int=1, n_images:int=N_LOOKED, **kwargs): return show(self.model, some_images(self.dls, n_images, ds_idx), **kwargs)
     method.__name__,method.__doc__ = show.__name__,f'{sentence}, on `n_images` of the training (`ds_idx` 0) or validation set (1); options are those of `{show.__name__}`'
@@ -403,7 +404,7 @@ KeypointLearner.show_gallery = _of_learner(show_gallery, 'A card a type')
 KeypointLearner.show_scores = _of_learner(show_scores, 'Score maps and the histogram of scores')
 KeypointLearner.show_descriptors = _of_learner(show_descriptors, 'Descriptors among prototypes')
 
-# %% ../nbs/api/50_gallery.ipynb #1105a084
+# %% ../nbs/api/50_gallery.ipynb #5e84408b
 @dataclass
 class Frame:
     "A moment of training"
@@ -425,7 +426,7 @@ class Filmstrip(Callback):
         self.every,self.max_n,self.n_looked,self.max_types = every,max_n,n_looked,max_types
         self.frames,self.shown,self.begun = [],None,0 # shown (n,C,H,W): the images
 
-# %% ../nbs/api/50_gallery.ipynb #ee1e8a2a
+# %% ../nbs/api/50_gallery.ipynb #073c51a1
 @patch
 def before_fit(self:Filmstrip):
     "Choose the images at first, and take the frame before training"
@@ -455,7 +456,7 @@ def take(self:Filmstrip,
     model.train(was)
     self.frames.append(Frame(epoch, out.keypoints.to('cpu'), out.image.cpu(), pictures))
 
-# %% ../nbs/api/50_gallery.ipynb #9319dbff
+# %% ../nbs/api/50_gallery.ipynb #5294cd28
 def tiled(
     pictures:Tensor, # (M,S,S) 0 or more
     columns:int=None, # of the grid; about as many as rows if left out
@@ -474,7 +475,7 @@ def _draw_frame(axs, shown, frame): # a column: keypoints and reconstruction of 
     for ax in axs: ax.set(xticks=[], yticks=[])
     axs[0].set_title('start' if not frame.epoch else f'epoch {frame.epoch}', fontsize=8)
 
-# %% ../nbs/api/50_gallery.ipynb #1c6e872a
+# %% ../nbs/api/50_gallery.ipynb #f00b1ea3
 PANEL = .75 # height of a picture, inches
 
 @patch

@@ -7,7 +7,7 @@ __all__ = ['IN_MEMORY', 'OWN', 'LONGEST_OWN', 'READ_AHEAD', 'ROOM', 'NO_BOX', 'T
            'training_view', 'view_of', 'view_batches', 'keypoint_rows', 'types_for', 'predict_images', 'crop_side',
            'keypoint_crops', 'show_crops']
 
-# %% ../nbs/api/46_predict.ipynb #66359def
+# %% ../nbs/api/46_predict.ipynb #c9b3ac68
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +32,7 @@ from .model import ProtoKP
 from .names import TypeNames, keypoint_table, types_of
 from .show import type_colour
 
-# %% ../nbs/api/46_predict.ipynb #9c5d2aa6
+# %% ../nbs/api/46_predict.ipynb #89dcfe0a
 IN_MEMORY = Image.Image,np.ndarray,Tensor # pictures that are there already
 
 def named_images(
@@ -48,7 +48,7 @@ def named_images(
     if len(dict(pairs))<len(pairs): raise ValueError(f'items: got {len(pairs)-len(dict(pairs))} file names more than once, wanted each once')
     return dict(pairs)
 
-# %% ../nbs/api/46_predict.ipynb #b7150816
+# %% ../nbs/api/46_predict.ipynb #ee08c168
 OWN,LONGEST_OWN = 'own',512 # images at their own size; bound on a side where the model does not say, pixels
 
 def own_size(
@@ -61,7 +61,7 @@ def own_size(
     scale = min(1, longest/max(size)) if longest else 1
     return tuple(max(round(s*scale/stride), -(-least//stride))*stride for s in size)
 
-# %% ../nbs/api/46_predict.ipynb #f070e8c8
+# %% ../nbs/api/46_predict.ipynb #893315ad
 @dataclass(frozen=True)
 class ImageView:
     "How a model sees images; call it with a picture"
@@ -87,7 +87,7 @@ class ImageView:
         size = image.size[::-1]
         return image2tensor(resizing(self.fitted(size), self.method)(image, split_idx=1)).float()/255, size
 
-# %% ../nbs/api/46_predict.ipynb #65fe9f95
+# %% ../nbs/api/46_predict.ipynb #84eec2d9
 def training_view(
     source, # a learner or a model
 )->dict: # size, method, stretch, ground: as far as they are known
@@ -110,7 +110,7 @@ def view_of(
     stride = getattr(model, 'stride', 1)
     return model, ImageView(size if size in (None, OWN) else model_size(size, []), method, known.get('stretch'), known.get('ground') or 'white', stride, stride*2**getattr(model, 'depth', 0))
 
-# %% ../nbs/api/46_predict.ipynb #3725ab36
+# %% ../nbs/api/46_predict.ipynb #2d2fa5da
 @patch
 def save_pretrained(self:KeypointLearner,
     path:str, # folder to write into, made if it is missing
@@ -121,7 +121,7 @@ def save_pretrained(self:KeypointLearner,
     model = get_model(self.model)
     return model.save_pretrained(path, dtype, **{**getattr(model, 'card', {}), **training_view(self), **card})
 
-# %% ../nbs/api/46_predict.ipynb #6bfa7c7e
+# %% ../nbs/api/46_predict.ipynb #f417ba3b
 READ_AHEAD = 4 # batches read before they are sorted by their own sizes
 
 def view_batches(
@@ -145,7 +145,7 @@ def view_batches(
             for group in groups.values():
                 for j in range(0, len(group), bs): yield *map(list, zip(*((n,s) for n,s,_ in group[j:j+bs]))), torch.stack([x for *_,x in group[j:j+bs]])
 
-# %% ../nbs/api/46_predict.ipynb #637f0608
+# %% ../nbs/api/46_predict.ipynb #93c17383
 def keypoint_rows(
     name:str, # of the image
     size:tuple, # (H, W) of the original
@@ -159,7 +159,7 @@ def keypoint_rows(
     parts = zip(within(kp.centre), within(kp.box), kp.score.tolist(), kp.type.tolist())
     return [(name, W, H, i, *centre, *box, score, kind, f'type {kind}') for i,(centre,box,score,kind) in enumerate(parts)]
 
-# %% ../nbs/api/46_predict.ipynb #80b64133
+# %% ../nbs/api/46_predict.ipynb #19e5dfa8
 def types_for(
     model, # with `n_prototypes`, and a `card` if it was saved
     names=None, # `TypeNames`, or a list of M names; those saved with the model if left out
@@ -199,7 +199,7 @@ def predict_images(
     table = types.apply(keypoint_table([r for n in looked for r in rows[n][1]], [(n, W, H) for n in looked for H,W in [rows[n][0]]]))
     return table.assign(crop=keypoint_crops(table, images, stretch=view.stretch, ground=view.ground)) if crops else table
 
-# %% ../nbs/api/46_predict.ipynb #93126f68
+# %% ../nbs/api/46_predict.ipynb #31d9dafe
 ROOM,NO_BOX = 1.25,6 # a crop's side in sides of the usual box; part of the image's shorter side where boxes are unknown
 
 def crop_side(
@@ -229,7 +229,7 @@ def keypoint_crops(
             out[i] = image.crop((left, top, left+side, top+side))
     return out
 
-# %% ../nbs/api/46_predict.ipynb #18704c48
+# %% ../nbs/api/46_predict.ipynb #b63c3c5a
 TILE = 44 # side a crop is shown at, pixels
 
 def show_crops(
@@ -252,7 +252,7 @@ def show_crops(
         ax.set_ylabel(f'{rows.name.iloc[0]}\n{count[kind]}', rotation=0, ha='right', va='center', fontsize=8, color=type_colour(kind))
     return fig
 
-# %% ../nbs/api/46_predict.ipynb #dc985f4d
+# %% ../nbs/api/46_predict.ipynb #052c0520
 @patch
 @delegates(predict_images)
 def predict_images(self:KeypointLearner,
@@ -260,4 +260,7 @@ def predict_images(self:KeypointLearner,
     **kwargs, # of the function `predict_images`
 )->pd.DataFrame: # a row a keypoint, `COLUMNS`
     "What is in some images, as a table in their own pixels; raises `FileNotFoundError` or `ValueError`"
-    return predict_images(self, self.dls.valid_ds.items if items is None else items, **kwargs)
+    if items is None:
+        items = list(getattr(self.dls.valid_ds, 'items', []))
+        if not items or not isinstance(items[0], (str,Path)): raise ValueError('items: got none, and the validation set is not made of files; hand over the pictures to look at')
+    return predict_images(self, items, **kwargs)
