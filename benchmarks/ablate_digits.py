@@ -81,7 +81,8 @@ def run(name, change, seed, epochs, device):
     callback.PLACING, prototypes.RESTARTS = change.get('PLACING', PLACING), change.get('RESTARTS', RESTARTS)
     set_seed(seed)
     bs = change.get('BATCH', cli.BATCH)
-    with patch.object(cli, 'BATCH', bs): learn = digits_learner(n_train=cli.PER_EPOCH*bs//cli.BATCH, device=device, **{k: v for k, v in change.items() if k.islower()})
+    scenes = cli.PER_EPOCH*bs//cli.BATCH  # as many iterations
+    with patch.object(cli, 'BATCH', bs): learn = digits_learner(n_train=scenes, device=device, **{k: v for k, v in change.items() if k.islower()})
     if change.get('BF16'): learn.to_bf16()
     average = Average(change['EMA']) if 'EMA' in change else None
     if average: learn.add_cb(average)
