@@ -26,3 +26,18 @@ def write(path, text):
 def number(v, digits=4):
     "A figure as JSON has it: rounded, None for none"
     return round(float(v), digits) if v is not None and v == v else None
+
+
+def run_options(parser, minutes, bs=None):
+    "What every script that trains takes; `HERE.parent` is where benchmarks/ and models/ are"
+    add = parser.add_argument
+    add('--full', action='store_true', help="the paper's size of networks and images; wants a GPU")
+    add('--seed', type=int, default=0)
+    add('--epochs', type=int)
+    add('--epoch-scenes', type=int, default=1600, help='scenes an epoch, where they are made')
+    add('--bs', type=int, default=bs, help='images a batch')
+    add('--minutes', type=float, default=minutes, help='of training in all calls together')
+    add('--stop-after', type=float, default=float('inf'), help='minutes of this call')
+    add('--device', default='cpu')
+    add('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
+    add('--judge', action='store_true', help='judge the finished weights and change nothing')

@@ -10,11 +10,10 @@ A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never hal
 `--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
 """
 import argparse, json, sys
-from pathlib import Path
 
 import protokp.resume  # gives learners fit_resumable
 import torch
-from common import HERE, commit, hardware, number, write
+from common import HERE, commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 from protokp.handwritten import EPOCHS, FULL, SCENES, handwritten_learner, judge_handwritten
 from protokp.model import ProtoKP
@@ -39,17 +38,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('scenes', choices=list(SCENES))
     p.add_argument('--mnist', help="folder of MNIST's IDX files; fastai's data folder if left out")
-    p.add_argument('--full', action='store_true', help='wide networks on whole maps; wants a GPU')
-    p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--epochs', type=int)
-    p.add_argument('--epoch-scenes', type=int, default=1600, help='scenes an epoch')
-    p.add_argument('--bs', type=int, default=16, help='scenes a batch')
-    p.add_argument('--minutes', type=float, default=60, help='of training in all calls together')
-    p.add_argument('--stop-after', type=float, default=float('inf'), help='minutes of this call')
+    run_options(p, 60, bs=16)
     p.add_argument('--float32', action='store_true', help='no bfloat16 in the networks')
-    p.add_argument('--device', default='cpu')
-    p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
-    p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
     p.add_argument('--write', action='store_true', help='with --judge: place types anew, judge, and keep weights and figures')
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')

@@ -11,11 +11,10 @@ A run writes its state after every epoch to benchmarks/runs/NAME-SEED, stops by 
 there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
 """
 import argparse, json, sys
-from pathlib import Path
 
 import protokp.resume  # gives learners fit_resumable
 import torch
-from common import HERE, commit, hardware, number, write
+from common import HERE, commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 from protokp.celeba import celeba_dataloaders, mafl_dataloaders
 from protokp.figures import SWAP
@@ -35,12 +34,13 @@ def learner(a):
     options = {**(PRESETS[PRESET[a.data]] if a.full else FACES_RECIPE if PRESET[a.data]=='celeba' else FIGURES_RECIPE)}
     side = options.get('image_size', 80 if PRESET[a.data]=='celeba' else 112)
     kw = dict(device=a.device, bs=a.bs or options.get('batch_size', 16))
+    made = dict(kw, n_train=a.epoch_scenes)
     if a.data == 'faces':
         scenes = face_scenes(size=(side, side), height=(.7*side, .88*side)) if a.full else face_scenes()
-        return faces_learner(scenes=scenes, **kw, **full), options['lr'], lambda m: judge_faces(m, scenes)
+        return faces_learner(scenes=scenes, **made, **full), options['lr'], lambda m: judge_faces(m, scenes)
     if a.data == 'figures':
         scenes = figure_scenes(size=(side, side)) if a.full else figure_scenes()
-        return figures_learner(scenes=scenes, **kw, **full), options['lr'], lambda m: judge_figures(m, scenes)
+        return figures_learner(scenes=scenes, **made, **full), options['lr'], lambda m: judge_figures(m, scenes)
     if not a.path: sys.exit(f'{a.data} wants --path, the folder of its files; `protokp_check_data` says what is missing')
     if a.data == 'celeba':
         mafl = mafl_dataloaders(a.path, size=side, **kw)
@@ -62,15 +62,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', choices=list(PRESET))
     p.add_argument('--path', help='folder of CelebA or Human3.6M')
-    p.add_argument('--full', action='store_true', help="Table 10's settings; wants a GPU")
-    p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--epochs', type=int)
-    p.add_argument('--bs', type=int, help='images a batch')
-    p.add_argument('--minutes', type=float, default=60, help='of training in all calls together')
-    p.add_argument('--stop-after', type=float, default=float('inf'), help='minutes of this call')
-    p.add_argument('--device', default='cpu')
-    p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
-    p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
+    run_options(p, 60)
     a = p.parse_args()
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     code = commit()  # what is run, whatever is committed meanwhile

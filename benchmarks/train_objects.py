@@ -15,7 +15,7 @@ from pathlib import Path
 
 import protokp.resume  # gives learners fit_resumable
 import torch
-from common import HERE, commit, hardware, number, write
+from common import HERE, commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 from protokp.discovery import CLEVR_RECIPE, SIDE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, scene_batches, tetromino_scenes, tetrominoes_learner
 from protokp.learner import PRESETS
@@ -63,16 +63,7 @@ def main():
     p.add_argument('--train', help='objects file to learn from (clevr)')
     p.add_argument('--valid', help='objects file to judge on, at most 6 objects are taken (clevr)')
     p.add_argument('--more', help='objects file with up to 10 objects, judged with K = 10 (clevr)')
-    p.add_argument('--full', action='store_true', help="Table 10's settings; wants a GPU")
-    p.add_argument('--seed', type=int, default=0)
-    p.add_argument('--epochs', type=int)
-    p.add_argument('--epoch-scenes', type=int, default=1600, help='scenes an epoch')
-    p.add_argument('--bs', type=int, help='images a batch')
-    p.add_argument('--minutes', type=float, default=30, help='of training in all calls together')
-    p.add_argument('--stop-after', type=float, default=float('inf'), help='minutes of this call')
-    p.add_argument('--device', default='cpu')
-    p.add_argument('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
-    p.add_argument('--judge', action='store_true', help='judge the finished weights and change nothing')
+    run_options(p, 30)
     p.add_argument('--write', action='store_true', help='with --judge: centre them anew and write the figures')
     a = p.parse_args()
     if a.data == 'clevr' and not (a.valid and (a.train or a.judge)): sys.exit('clevr wants --train and --valid, files made by protokp_render or protokp_convert')

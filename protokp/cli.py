@@ -7,7 +7,7 @@ __all__ = ['DIGIT', 'CANVAS', 'N_DIGITS', 'APART', 'DIGITS', 'PER_EPOCH', 'BATCH
            'digits_learner', 'find_all', 'judge_digits', 'figures_table', 'demo_figure', 'demo_model', 'write_demo',
            'protokp_demo']
 
-# %% ../nbs/api/70_cli.ipynb #54048eba
+# %% ../nbs/api/70_cli.ipynb #945efad8
 import json
 import time
 from importlib.resources import files
@@ -27,7 +27,7 @@ from .scenes import Scenes, sklearn_digits
 from .show import show_keypoints, show_prototypes
 from .warp import WARPS
 
-# %% ../nbs/api/70_cli.ipynb #dc737c5b
+# %% ../nbs/api/70_cli.ipynb #295cf5ea
 DIGIT,CANVAS,N_DIGITS,APART = 12,(28,28),4,9 # side of a digit, size of a scene, digits in it, least distance of two corners; pixels
 
 def digit_scenes(
@@ -37,7 +37,7 @@ def digit_scenes(
     "Recipe of the demo's scenes"
     return Scenes(sklearn_digits(DIGIT, train), N_DIGITS, CANVAS, APART, seed)
 
-# %% ../nbs/api/70_cli.ipynb #050c9aae
+# %% ../nbs/api/70_cli.ipynb #69244786
 DIGITS = dict(RECIPE, n_keypoints=N_DIGITS, n_prototypes=10, kernel_size=11, second=WARPS['mnist'], start=600, warmup=200)
 PER_EPOCH,BATCH,EPOCHS = 1600,16,11 # scenes an epoch, images a batch, epochs: 1 100 iterations
 
@@ -52,17 +52,18 @@ def digits_learner(
     options = {**DIGITS, **kwargs}
     return keypoint_learner(dls, metrics=keypoint_metrics(options['n_prototypes']), **options)
 
-# %% ../nbs/api/70_cli.ipynb #33bca288
+# %% ../nbs/api/70_cli.ipynb #0a80be84
 N_JUDGED = 256 # held-out scenes judged at the end: 1 024 digits
 
 def find_all(
     model:ProtoKP, # trained
     images:Tensor, # (B,3,H,W) any number
     bs:int=64, # images at a time
-)->Keypoints: # of all images
+    n_keypoints:int=None, # K, if another than the model's
+)->Keypoints: # of all images, on the CPU
     "Keypoints of many images, in batches, in evaluation mode"
-    model.eval()
-    with torch.no_grad(): return cat_keypoints([model(x, repaint=0).keypoints for x in images.split(bs)])
+    model.eval(); device = model.prototypes.device
+    with torch.no_grad(): return cat_keypoints([model(x.to(device), n_keypoints, repaint=0).keypoints.to('cpu') for x in images.split(bs)])
 
 def judge_digits(
     model:ProtoKP, # trained
@@ -71,10 +72,10 @@ def judge_digits(
     "Figures on held-out scenes of held-out digits"
     images,objects = digit_scenes(False, seed=2)(torch.arange(n))
     judge = Judge(model.n_prototypes)
-    judge.accumulate(find_all(model, images.to(model.prototypes.device)).to('cpu'), objects)
+    judge.accumulate(find_all(model, images), objects)
     return judge.figures()
 
-# %% ../nbs/api/70_cli.ipynb #60e8b55e
+# %% ../nbs/api/70_cli.ipynb #d225b428
 _LINES = dict(coverage='digits found by exactly one keypoint', localised_raw='localised, IoU > 0.5, keypoint as it is', localised='localised, IoU > 0.5, centred',
               many_to_one='right type, many-to-one', one_to_one='right type, one-to-one', nmi='mutual information of type and digit', spread='scatter about the type’s offset', live='live prototypes')
 
@@ -99,12 +100,12 @@ def demo_figure(
     bottom.suptitle('what each type paints, and how often it was used', fontsize=8)
     return fig
 
-# %% ../nbs/api/70_cli.ipynb #9241feaf
+# %% ../nbs/api/70_cli.ipynb #5aba865c
 def demo_model()->ProtoKP: # in evaluation mode; `.card` has figures, seed, minutes and licence
     "The digits model inside the package; raises `FileNotFoundError`"
     return ProtoKP.from_pretrained(str(files('protokp')/'weights'/'digits'))
 
-# %% ../nbs/api/70_cli.ipynb #8995ca5e
+# %% ../nbs/api/70_cli.ipynb #5531b027
 def write_demo(
     model:ProtoKP, # trained
     out:Path, # folder

@@ -6,7 +6,7 @@
 __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'in_one_line', 'image_size_of', 'folder_learner', 'repeat_training',
            'protokp_train', 'model_folder', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #7ccb5f42
+# %% ../nbs/api/74_shell.ipynb #644cbcf2
 import sys
 from functools import wraps
 from pathlib import Path
@@ -23,8 +23,8 @@ from .onnx import export_onnx
 from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 
-# %% ../nbs/api/74_shell.ipynb #a0dd862a
-WRONG = (OSError, ValueError, TypeError, ImportError, RuntimeError) # what commands answer in one line
+# %% ../nbs/api/74_shell.ipynb #894ec36f
+WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
     f, # a command
@@ -38,7 +38,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #f6520646
+# %% ../nbs/api/74_shell.ipynb #af3a3ce8
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection') # what a folder of photographs is learned with
 
@@ -79,7 +79,7 @@ def repeat_training(
     dls.loaders[0] = dls.train.new(dataset=dls.train_ds)
     return times
 
-# %% ../nbs/api/74_shell.ipynb #db7136a2
+# %% ../nbs/api/74_shell.ipynb #2263be42
 def _finish(learn, out, run, facts): # the model, and what it finds
     learn.save_pretrained(out/'model', minutes=round(run.before/60, 1), epochs=len(run.curve), **facts)
     learn.show_results(max_n=min(4, len(learn.dls.valid_ds)), shuffle=False)
@@ -118,7 +118,7 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #5e62cb6d
+# %% ../nbs/api/74_shell.ipynb #ef056f6c
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
@@ -145,7 +145,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #02ca57d7
+# %% ../nbs/api/74_shell.ipynb #e883670a
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -157,7 +157,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #1bf54214
+# %% ../nbs/api/74_shell.ipynb #b54849e6
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:

@@ -8,7 +8,7 @@ __all__ = ['SOME', 'DEGREE', 'ROUNDS', 'LEAST', 'FAINT', 'FEW', 'LOW', 'BLANK', 
            'WindowSuggestion', 'suggest_window', 'NumberSuggestion', 'count_peaks', 'two_sides', 'ScoreSuggestion',
            'suggest_score', 'count_keypoints', 'suggest_n_keypoints']
 
-# %% ../nbs/api/47_suggest.ipynb #38565a4e
+# %% ../nbs/api/47_suggest.ipynb #6c28a39e
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ from .names import images_of
 from .predict import ImageView, named_images
 from .show import to_picture
 
-# %% ../nbs/api/47_suggest.ipynb #8862e338
+# %% ../nbs/api/47_suggest.ipynb #f7fe689c
 SOME = 64 # pictures that are looked at
 
 def _from_files(source, size, n, method): # evenly from all of them
@@ -59,7 +59,7 @@ def some_pictures(
     images = source[:n] if isinstance(source, Tensor) and source.ndim==4 else _from_files(source, size, n, method)
     return check_images(images.as_subclass(Tensor).detach().cpu(), images.shape[1])
 
-# %% ../nbs/api/47_suggest.ipynb #4eb36f42
+# %% ../nbs/api/47_suggest.ipynb #8358938a
 DEGREE,ROUNDS = 2,6 # of the surface; how often the weights of the pixels are drawn anew
 LEAST = 1e-3 # difference of colour that is never too far off
 FAINT = .5/255 # less than half a level of grey is nothing
@@ -88,7 +88,7 @@ def contrast_map(
     off = (rest-rest.median(0).values if len(images)>=FEW else rest).norm(dim=1)
     return torch.where(off<FAINT, 0, off)
 
-# %% ../nbs/api/47_suggest.ipynb #addec90e
+# %% ../nbs/api/47_suggest.ipynb #2fd05d2c
 def _shifted(c): # (B,H,W) -> (B,2H,2W) mean product of each map and itself, by shift
     size = [2*s for s in c.shape[-2:]]
     def with_itself(c): return torch.fft.irfft2(torch.fft.rfft2(c, s=size).abs()**2, s=size)
@@ -107,7 +107,7 @@ def size_profile(
     total = torch.zeros(B, R+1, dtype=products.dtype).index_add_(1, shift[near], products.flatten(1)[:,near])/shift[near].bincount()
     return (total/total[:,0].mean()).nan_to_num().float()
 
-# %% ../nbs/api/47_suggest.ipynb #802187f8
+# %% ../nbs/api/47_suggest.ipynb #7738fad9
 LOW,BLANK = .05,.3 # the lowest place is below this; noise is below this at one pixel, of the autocorrelation
 
 def lowest_shift(
@@ -119,7 +119,7 @@ def lowest_shift(
     found = ((here<LOW)&(there>=here)).nonzero()
     return 1+int(found[0]) if len(found) else None
 
-# %% ../nbs/api/47_suggest.ipynb #727d4f9b
+# %% ../nbs/api/47_suggest.ipynb #52986f51
 BLUR = 6 # windows are so many standard deviations of the blur wide
 TAIL = 3 # of the Gaussian, standard deviations
 
@@ -132,7 +132,7 @@ def blurred(
     g = torch.exp(-(torch.arange(-r, r+1)/sigma)**2/2); g = g/g.sum()
     return F.conv2d(F.conv2d(contrast[:,None], g.view(1,1,1,-1), padding=(0,r)), g.view(1,1,-1,1), padding=(r,0))
 
-# %% ../nbs/api/47_suggest.ipynb #4834bebd
+# %% ../nbs/api/47_suggest.ipynb #abc8d931
 QUARTERS = 4 # parts of the pictures that are asked on their own
 
 @dataclass(repr=False)
@@ -164,7 +164,7 @@ def suggest_window(
     place = top_k(F.avg_pool2d(contrast[:1,None], value or 1, 1, (value or 1)//2), 1)[0,0]
     return WindowSuggestion(value, (min(quarters),max(quarters)) if quarters else None, profiles.mean(0), images[0], tuple(place.tolist()))
 
-# %% ../nbs/api/47_suggest.ipynb #5a5470a7
+# %% ../nbs/api/47_suggest.ipynb #415f9cec
 @patch
 def plot(self:WindowSuggestion,
     axs=None, # two axes, made if left out
@@ -180,7 +180,7 @@ def plot(self:WindowSuggestion,
         axs[1].axvline(self.value, c='r', lw=1)
     return axs
 
-# %% ../nbs/api/47_suggest.ipynb #b591dd4a
+# %% ../nbs/api/47_suggest.ipynb #4586a276
 HIGH,PART,MOST = .9,.3,.95 # what counts as strong among peaks; part of it a peak needs; share of the pictures that K is enough for
 
 @dataclass(repr=False)
@@ -216,7 +216,7 @@ def count_peaks(
     counts = (peaks>cut).flatten(1).sum(1).numpy()
     return NumberSuggestion(_bound(counts), counts, heights, cut, b, images[0], (peaks[0]>cut).nonzero().flip(1))
 
-# %% ../nbs/api/47_suggest.ipynb #cc4183eb
+# %% ../nbs/api/47_suggest.ipynb #ca02c47d
 APART = .8 # share of the variance between two sides that are worth telling apart
 
 def two_sides(
@@ -230,7 +230,7 @@ def two_sides(
     i = between.argmax()
     return (v[i]+v[i+1])/2, between[i]/v.var()
 
-# %% ../nbs/api/47_suggest.ipynb #18a30b87
+# %% ../nbs/api/47_suggest.ipynb #193d5e45
 @dataclass(repr=False)
 class ScoreSuggestion:
     "A cut between keypoints that are things and those left over, and what it rests on"
@@ -251,7 +251,7 @@ def suggest_score(
     cut,share = two_sides(scores)
     return ScoreSuggestion(None if cut is None or share<=APART else float(cut), float(share), scores)
 
-# %% ../nbs/api/47_suggest.ipynb #6cc4e85c
+# %% ../nbs/api/47_suggest.ipynb #ec0bea19
 def count_keypoints(
     table:pd.DataFrame, # of `predict_images`
 )->NumberSuggestion:
@@ -271,7 +271,7 @@ def suggest_n_keypoints(
     "A bound K on the number of keypoints, from pictures or from what was found; raises `ValueError`"
     return count_keypoints(source) if isinstance(source, pd.DataFrame) else count_peaks(source, kernel_size, **some)
 
-# %% ../nbs/api/47_suggest.ipynb #fe1101ea
+# %% ../nbs/api/47_suggest.ipynb #f0ca967b
 def _histogram(ax, values, cut, label, title, bins=40):
     ax.hist(values, bins, color='.6'); ax.set_xlabel(label, fontsize=8); ax.set_yticks([]); ax.tick_params(labelsize=7); ax.set_title(title, fontsize=8)
     if cut is not None: ax.axvline(cut, c='r', lw=1)

@@ -10,7 +10,7 @@ __all__ = ['RING', 'FLAT', 'BORE', 'TEETH', 'ROOT', 'TIP', 'HEAD', 'NECK', 'END'
            'washer', 'nut', 'cog', 'bolt', 'spring', 'part_field', 'lamp_towards', 'room_light', 'draw_parts',
            'random_field', 'wood', 'mat', 'place_parts', 'Tray', 'lay_parts', 'tray_rows', 'tray_folder']
 
-# %% ../nbs/api/06_tray.ipynb #368bdeac
+# %% ../nbs/api/06_tray.ipynb #a7fd09ed
 import csv
 import math
 import shutil
@@ -25,7 +25,7 @@ from .core import pixel_grid
 from .scenes import hashed_uniform
 from .truth import SceneTruth, scene_truth
 
-# %% ../nbs/api/06_tray.ipynb #c72d35f8
+# %% ../nbs/api/06_tray.ipynb #22aee022
 def gentle(
     x:Tensor, # (…)
     low:float, # 0 up to here
@@ -43,7 +43,7 @@ def rounded(
     t = (1+distance/radius).clamp(0, 1)
     return (1-t*t).clamp(min=0).sqrt()
 
-# %% ../nbs/api/06_tray.ipynb #ced21e00
+# %% ../nbs/api/06_tray.ipynb #5074ece8
 RING = .49,.99 # inner and outer radius of a washer
 FLAT,BORE = .87,.46 # of a nut: from its middle to a flat, radius of its hole
 TEETH,ROOT,TIP = 10,.76,1. # of a cog: how many teeth, radius between them and at their ends
@@ -80,7 +80,7 @@ def cog(
     groove,hub = gentle(r, .36, .42)*(1-gentle(r, .62, .68)), 1-gentle(r, .32, .36)
     return d, (.3*rounded(rim, .1)-.12*groove+.1*hub)*(d<0)
 
-# %% ../nbs/api/06_tray.ipynb #4278392e
+# %% ../nbs/api/06_tray.ipynb #f8a87160
 HEAD,NECK,END = (-1.1,-.64,.5),-.3,1.1 # of a bolt: where its head begins and ends and half its width, where its thread begins, where it ends
 SHANK,PITCH = .28,.19 # radius of a bolt's shank; from thread to thread
 TURNS,COIL,WIRE = 5,.38,.09 # of a spring: turns, half its width, radius of its wire
@@ -118,7 +118,7 @@ def spring(
     d = torch.minimum(front, behind)-WIRE
     return d, torch.where(front<WIRE, COIL+round_(front), .12+round_(behind))*(d<0)
 
-# %% ../nbs/api/06_tray.ipynb #453e7025
+# %% ../nbs/api/06_tray.ipynb #3ee7c5da
 PARTS = dict(washer=washer, nut=nut, cog=cog, bolt=bolt, spring=spring)
 KINDS = tuple(PARTS) # a part's label is its place in here
 METAL = (.80,.81,.84),(.86,.68,.36),(.62,.59,.57),(.68,.70,.74),(.84,.83,.80) # colour of each kind
@@ -137,7 +137,7 @@ def part_field(
         d[own],h[own] = part(x[own], y[own])
     return d, h
 
-# %% ../nbs/api/06_tray.ipynb #7baea76a
+# %% ../nbs/api/06_tray.ipynb #335d7510
 def lamp_towards(
     azimuth:Tensor, # (N,) radians, from the right of the picture downwards
     low:float=.75, # how far from straight above, 0 for not at all
@@ -155,7 +155,7 @@ def room_light(
     long = torch.exp(-((rx*ly-ry*lx-.1)/.22)**2)*gentle(-rx*lx-ry*ly, 0, .8)
     return .37+.21*rz+.75*soft+.35*long
 
-# %% ../nbs/api/06_tray.ipynb #5fc26180
+# %% ../nbs/api/06_tray.ipynb #120ff9d1
 SHADOWS = (.15,.12,.55),(.32,.3,.42) # shift of the shadow, how soft it is (units), how dark: near and far
 CONTACT = .1,.3 # of the dark line where a part touches the tray: width (units), how dark
 MIRROR,SCATTER,GLINT = .62,.45,.35 # share of the room, of scattered light, and of white where it is brightest
@@ -195,7 +195,7 @@ def draw_parts(
     dark = _shade(kind, turned, *_places(middle, side, 1), lamp, unit)[:,None]
     return torch.cat([rgb, cover, 1-(1-dark)*(1-touch)], 1)
 
-# %% ../nbs/api/06_tray.ipynb #026a8855
+# %% ../nbs/api/06_tray.ipynb #35bc09b6
 def _metal(kind, tone, height, place, step, lamp): # (N,3,q,q) colours; step: units between two places
     gy,gx = torch.gradient(height, dim=(1,2))
     nx,ny = -gx/step,-gy/step
@@ -206,7 +206,7 @@ def _metal(kind, tone, height, place, step, lamp): # (N,3,q,q) colours; step: un
     colour = torch.tensor(METAL, device=kind.device)[kind]*tone[:,None]
     return colour[...,None,None]*(MIRROR*room+SCATTER*scattered)[:,None] + GLINT*gentle(room, 1., 1.45)[:,None]
 
-# %% ../nbs/api/06_tray.ipynb #ef22d275
+# %% ../nbs/api/06_tray.ipynb #722aa8d0
 def random_field(
     index:Tensor, # (B,) int64, which pictures
     at:Tensor, # (B,H,W,2) where to read it, in sides of the picture from its middle
@@ -223,7 +223,7 @@ def _turned(size, angle, index): # (B,H,W,2) in shorter sides from the middle, f
     c,s = angle.cos()[:,None,None],angle.sin()[:,None,None]
     return torch.stack([c*x+s*y, c*y-s*x], -1)
 
-# %% ../nbs/api/06_tray.ipynb #2e091cc7
+# %% ../nbs/api/06_tray.ipynb #a0d56559
 WALNUT = (.40,.27,.18),(.17,.11,.07) # light and dark wood
 GREYS = (.29,.30,.32),(.12,.13,.15) # light and dark mat
 RINGS = 6 # of wood, a picture's side
@@ -258,7 +258,7 @@ def mat(
 
 GROUNDS = dict(wood=wood, mat=mat)
 
-# %% ../nbs/api/06_tray.ipynb #a2be8cc4
+# %% ../nbs/api/06_tray.ipynb #5086eaa6
 TRIES = 48 # places drawn for each part
 APART = .12 # least room between two parts, in sizes of a part
 
@@ -283,7 +283,7 @@ def place_parts(
         middle[:,k],found[:,k] = at[:,k].gather(1, pick)[:,0],found[:,k]&fits.any(-1)
     return middle, found
 
-# %% ../nbs/api/06_tray.ipynb #38af738c
+# %% ../nbs/api/06_tray.ipynb #ac2f0770
 PART,VARY = .18,.08 # size of a part, as a share of the picture's shorter side; how much larger or smaller a part may be
 TONE = .88,1.12 # darkest and lightest metal of a kind
 UNEVEN = .3 # how much less light the far side of a tray gets, at most
@@ -320,7 +320,7 @@ class Tray:
         "The recipe itself: it holds no tensors"
         return self
 
-# %% ../nbs/api/06_tray.ipynb #83368a57
+# %% ../nbs/api/06_tray.ipynb #6dffcb2d
 SEED_STEP = 1_000_033 # between the numbers that two seeds draw from
 
 @patch
@@ -339,7 +339,7 @@ def draw(self:Tray,
     if few.any(): raise ValueError(f'no room for {low} parts of {2*unit.max():.0f} px on {self.size[0]}x{self.size[1]} px in {int(few.sum())} of {len(few)} pictures; take fewer or smaller parts')
     return dict(kind=kind, unit=unit, angle=2*math.pi*angle, tone=TONE[0]+(TONE[1]-TONE[0])*tone, there=there, middle=middle, lamp=lamp_towards(2*math.pi*first[:,1]))
 
-# %% ../nbs/api/06_tray.ipynb #3d583d83
+# %% ../nbs/api/06_tray.ipynb #b2b3233b
 SHADE_REACH = .6 # how far a shadow goes beyond its part, units
 TINT = .04 # how much warmer or cooler a picture may be
 COARSE = 15 # a unit smaller than this, in pixels, is drawn three times as fine, others twice
@@ -364,7 +364,7 @@ def lay_parts(
     canvas = canvas.view(B, 4, H+2*P, W+2*P)[...,P:P+H,P:P+W]
     return canvas[:,:3].contiguous(), canvas[:,3].long()
 
-# %% ../nbs/api/06_tray.ipynb #be3a668a
+# %% ../nbs/api/06_tray.ipynb #89286f59
 def _photograph(images, index, lamp, uneven, noise, seed): # (B,3,H,W): the light of the room, and the camera
     u = hashed_uniform(index, 3, seed)
     toward = (_turned(images.shape[-2:], torch.zeros(len(index), device=index.device), index)*lamp[:,None,None,:2]).sum(-1) # -1 to 1 and a little more
@@ -402,7 +402,7 @@ def ground_of(self:Tray,
     for k,make in enumerate(GROUNDS.values()): out[which==k] = make(index[which==k], self.size, seed)
     return out
 
-# %% ../nbs/api/06_tray.ipynb #e9ccb0da
+# %% ../nbs/api/06_tray.ipynb #53ade997
 SIZES = (360,480),(300,400),(320,480) # (H, W) of the photographs, in turn
 SUFFIXES = '.jpg','.jpg','.jpg','.png' # in turn
 QUALITY = 92 # of the JPEGs
@@ -417,7 +417,7 @@ def tray_rows(
     found = truth.objects[0][truth.there[0]].tolist()
     return [(name, W, H, x, y, x-w/2, y-h/2, x+w/2, y+h/2, KINDS[int(k)]) for x,y,w,h,k in found]
 
-# %% ../nbs/api/06_tray.ipynb #f90aa693
+# %% ../nbs/api/06_tray.ipynb #b5d12636
 def _write_photographs(folder, n, sizes, options): # rows of the table
     rows = []
     for i in range(n): # one at a time: they differ in size
