@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SOME', 'DEGREE', 'ROUNDS', 'LEAST', 'FAINT', 'FEW', 'LOW', 'BLANK', 'BLUR', 'TAIL', 'QUARTERS', 'HIGH', 'PART',
-           'MOST', 'APART', 'some_pictures', 'smooth_ground', 'contrast_map', 'size_profile', 'lowest_shift', 'blurred',
-           'WindowSuggestion', 'suggest_window', 'NumberSuggestion', 'count_peaks', 'two_sides', 'ScoreSuggestion',
-           'suggest_score', 'count_keypoints', 'suggest_n_keypoints']
+           'MOST', 'APART', 'THING', 'SHORTEST', 'some_pictures', 'smooth_ground', 'contrast_map', 'size_profile',
+           'lowest_shift', 'blurred', 'WindowSuggestion', 'suggest_window', 'NumberSuggestion', 'count_peaks',
+           'two_sides', 'ScoreSuggestion', 'suggest_score', 'count_keypoints', 'suggest_n_keypoints',
+           'SettingsSuggestion', 'smaller', 'suggest_settings']
 
-# %% ../nbs/api/47_suggest.ipynb #6c28a39e
+# %% ../nbs/api/47_suggest.ipynb #1854a616
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -21,13 +22,13 @@ from fastai.vision.augment import ResizeMethod
 from fastcore.basics import patch
 from torch import Tensor
 from .core import check_images, check_window
-from .folders import attempt, model_size, warn_skipped
+from .folders import STEP, attempt, image_size, model_size, usual_size, warn_skipped
 from .keypoints import nms, top_k
 from .names import images_of
 from .predict import ImageView, named_images
 from .show import to_picture
 
-# %% ../nbs/api/47_suggest.ipynb #f7fe689c
+# %% ../nbs/api/47_suggest.ipynb #12d46064
 SOME = 64 # pictures that are looked at
 
 def _from_files(source, size, n, method): # evenly from all of them
@@ -59,7 +60,7 @@ def some_pictures(
     images = source[:n] if isinstance(source, Tensor) and source.ndim==4 else _from_files(source, size, n, method)
     return check_images(images.as_subclass(Tensor).detach().cpu(), images.shape[1])
 
-# %% ../nbs/api/47_suggest.ipynb #8358938a
+# %% ../nbs/api/47_suggest.ipynb #39f5603e
 DEGREE,ROUNDS = 2,6 # of the surface; how often the weights of the pixels are drawn anew
 LEAST = 1e-3 # difference of colour that is never too far off
 FAINT = .5/255 # less than half a level of grey is nothing
@@ -88,7 +89,7 @@ def contrast_map(
     off = (rest-rest.median(0).values if len(images)>=FEW else rest).norm(dim=1)
     return torch.where(off<FAINT, 0, off)
 
-# %% ../nbs/api/47_suggest.ipynb #2fd05d2c
+# %% ../nbs/api/47_suggest.ipynb #d2afd2ba
 def _shifted(c): # (B,H,W) -> (B,2H,2W) mean product of each map and itself, by shift
     size = [2*s for s in c.shape[-2:]]
     def with_itself(c): return torch.fft.irfft2(torch.fft.rfft2(c, s=size).abs()**2, s=size)
@@ -107,7 +108,7 @@ def size_profile(
     total = torch.zeros(B, R+1, dtype=products.dtype).index_add_(1, shift[near], products.flatten(1)[:,near])/shift[near].bincount()
     return (total/total[:,0].mean()).nan_to_num().float()
 
-# %% ../nbs/api/47_suggest.ipynb #7738fad9
+# %% ../nbs/api/47_suggest.ipynb #c879b8bf
 LOW,BLANK = .05,.3 # the lowest place is below this; noise is below this at one pixel, of the autocorrelation
 
 def lowest_shift(
@@ -119,7 +120,7 @@ def lowest_shift(
     found = ((here<LOW)&(there>=here)).nonzero()
     return 1+int(found[0]) if len(found) else None
 
-# %% ../nbs/api/47_suggest.ipynb #52986f51
+# %% ../nbs/api/47_suggest.ipynb #098fa7c7
 BLUR = 6 # windows are so many standard deviations of the blur wide
 TAIL = 3 # of the Gaussian, standard deviations
 
@@ -132,7 +133,7 @@ def blurred(
     g = torch.exp(-(torch.arange(-r, r+1)/sigma)**2/2); g = g/g.sum()
     return F.conv2d(F.conv2d(contrast[:,None], g.view(1,1,1,-1), padding=(0,r)), g.view(1,1,-1,1), padding=(r,0))
 
-# %% ../nbs/api/47_suggest.ipynb #abc8d931
+# %% ../nbs/api/47_suggest.ipynb #d3acfc88
 QUARTERS = 4 # parts of the pictures that are asked on their own
 
 @dataclass(repr=False)
@@ -164,7 +165,7 @@ def suggest_window(
     place = top_k(F.avg_pool2d(contrast[:1,None], value or 1, 1, (value or 1)//2), 1)[0,0]
     return WindowSuggestion(value, (min(quarters),max(quarters)) if quarters else None, profiles.mean(0), images[0], tuple(place.tolist()))
 
-# %% ../nbs/api/47_suggest.ipynb #415f9cec
+# %% ../nbs/api/47_suggest.ipynb #8cb25a10
 @patch
 def plot(self:WindowSuggestion,
     axs=None, # two axes, made if left out
@@ -180,7 +181,7 @@ def plot(self:WindowSuggestion,
         axs[1].axvline(self.value, c='r', lw=1)
     return axs
 
-# %% ../nbs/api/47_suggest.ipynb #4586a276
+# %% ../nbs/api/47_suggest.ipynb #9f099d78
 HIGH,PART,MOST = .9,.3,.95 # what counts as strong among peaks; part of it a peak needs; share of the pictures that K is enough for
 
 @dataclass(repr=False)
@@ -216,7 +217,7 @@ def count_peaks(
     counts = (peaks>cut).flatten(1).sum(1).numpy()
     return NumberSuggestion(_bound(counts), counts, heights, cut, b, images[0], (peaks[0]>cut).nonzero().flip(1))
 
-# %% ../nbs/api/47_suggest.ipynb #ca02c47d
+# %% ../nbs/api/47_suggest.ipynb #e07ad37c
 APART = .8 # share of the variance between two sides that are worth telling apart
 
 def two_sides(
@@ -230,7 +231,7 @@ def two_sides(
     i = between.argmax()
     return (v[i]+v[i+1])/2, between[i]/v.var()
 
-# %% ../nbs/api/47_suggest.ipynb #193d5e45
+# %% ../nbs/api/47_suggest.ipynb #b5d92d18
 @dataclass(repr=False)
 class ScoreSuggestion:
     "A cut between keypoints that are things and those left over, and what it rests on"
@@ -251,7 +252,7 @@ def suggest_score(
     cut,share = two_sides(scores)
     return ScoreSuggestion(None if cut is None or share<=APART else float(cut), float(share), scores)
 
-# %% ../nbs/api/47_suggest.ipynb #ec0bea19
+# %% ../nbs/api/47_suggest.ipynb #ab2b8950
 def count_keypoints(
     table:pd.DataFrame, # of `predict_images`
 )->NumberSuggestion:
@@ -271,7 +272,7 @@ def suggest_n_keypoints(
     "A bound K on the number of keypoints, from pictures or from what was found; raises `ValueError`"
     return count_keypoints(source) if isinstance(source, pd.DataFrame) else count_peaks(source, kernel_size, **some)
 
-# %% ../nbs/api/47_suggest.ipynb #f0ca967b
+# %% ../nbs/api/47_suggest.ipynb #924ddfa8
 def _histogram(ax, values, cut, label, title, bins=40):
     ax.hist(values, bins, color='.6'); ax.set_xlabel(label, fontsize=8); ax.set_yticks([]); ax.tick_params(labelsize=7); ax.set_title(title, fontsize=8)
     if cut is not None: ax.axvline(cut, c='r', lw=1)
@@ -298,3 +299,61 @@ def plot(self:ScoreSuggestion,
     ax = plt.subplots(figsize=(3,1.8), layout='constrained')[1] if ax is None else ax
     _histogram(ax, self.scores, self.value, 'score', 'no gap' if self.value is None else f'min_score={self.value:.2f}', np.linspace(0, 1, 51))
     return ax
+
+# %% ../nbs/api/47_suggest.ipynb #6b7f0034
+THING,SHORTEST = 13,48 # pixels of a thing that are enough, and that the shorter side of a picture keeps
+
+@dataclass(repr=False)
+class SettingsSuggestion:
+    "Size, window and number for a folder, and what they rest on"
+    size:tuple # (h, w) pixels
+    kernel_size:int # window, odd pixels of that size; None where no size shows
+    n_keypoints:int # K; None without a window
+    window:WindowSuggestion # None where the window was given
+    number:NumberSuggestion # None where K was given
+
+    def __repr__(self): return f'size={self.size}, kernel_size={self.kernel_size}, n_keypoints={self.n_keypoints}'
+
+def smaller(
+    size:tuple, # (h, w) pixels
+    side:int, # pixels of a thing
+)->tuple: # (h, w), multiples of `STEP`/2
+    "The size at which things have `THING` pixels, if that is smaller"
+    step,scale = STEP//2, max(min(1, THING/side), min(1, SHORTEST/min(size)))
+    return size if scale==1 else tuple(max(step, round(s*scale/step)*step) for s in size)
+
+def suggest_settings(
+    path:str, # folder, or a list of files
+    size=None, # pixels: a square or (h, w), where it is known
+    kernel_size:int=None, # window, odd pixels, where it is known
+    n_keypoints:int=None, # K, where it is known
+    **some, # of `some_pictures`: n, method
+)->SettingsSuggestion:
+    "What `folder_learner` needs to know, from the pictures alone; raises `FileNotFoundError` or `ValueError`"
+    window = number = None
+    if size is None: size,given = usual_size(_sizes(path, some.get('n', SOME))),False
+    else: size,given = model_size(size, []),True
+    if not kernel_size:
+        window = suggest_window(path, size, **some); kernel_size = window.value
+        if kernel_size and not given:
+            small = smaller(size, kernel_size)
+            size,kernel_size = small,max(3, round(kernel_size*small[0]/size[0])//2*2+1)
+    if not n_keypoints and kernel_size: number = count_peaks(path, kernel_size, size=size, **some); n_keypoints = number.value
+    return SettingsSuggestion(size, kernel_size, n_keypoints or None, window, number)
+
+def _sizes(source, n): # (H, W) of files, evenly from all that can be read
+    files = list(named_images(source).values())
+    found = [attempt(image_size, f)[0] for f in files[::max(1, len(files)//n)]]
+    if not any(found): raise ValueError(f'{source}: got no picture that can be read, wanted some')
+    return [f for f in found if f]
+
+# %% ../nbs/api/47_suggest.ipynb #c3566a8d
+@patch
+def plot(self:SettingsSuggestion,
+    fig=None, # figure, made if left out
+): # the figure
+    "What window and number rest on, one below the other; what was given is left out"
+    parts = [p for p in (self.window,self.number) if p]
+    fig = fig or plt.figure(figsize=(7,1.9*max(1, len(parts))), layout='constrained')
+    for sub,part in zip(fig.subfigures(max(1, len(parts)), 1, squeeze=False).flat, parts): part.plot(sub.subplots(1, 2 if part is self.window else 3))
+    return fig

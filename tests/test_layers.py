@@ -96,3 +96,25 @@ def test_title_stands_alone(nb):
     "The first cell is title and promise and nothing else: the documentation turns it into the page's head and drops the rest"
     src = next(src for kind, src in read_cells(nb) if kind == 'markdown')
     assert re.fullmatch(r'# .+\n+> .+', src.strip()), f'{nb.name} begins with more than its title and one line of promise:\n{src}'
+
+
+@pytest.mark.parametrize('nb', [o for o in NBS if o.name != 'index.ipynb'], ids=lambda o: o.stem)
+def test_opens_in_colab(nb):
+    "Below the title a badge with the notebook's own path, then a hidden cell that fetches the package and goes where the notebook lies"
+    ini, path = settings(), nb.relative_to(ROOT)
+    repo = f"{ini['user']}/{ini['repo']}"
+    (_, badge), (kind, setup) = read_cells(nb)[1:3]
+    assert f"https://colab.research.google.com/github/{repo}/blob/{ini['branch']}/{path.as_posix()})" in badge
+    found, code = directives(setup)
+    assert kind == 'code' and 'hide' in found and found.get('eval') == 'false'
+    assert f'https://github.com/{repo} ' in code and f"%cd -q /content/{ini['repo']}/{path.parent.as_posix()}" in code
+    assert exec_elsewhere(code) == []
+
+
+def exec_elsewhere(code):
+    "What a setup cell asks the shell to do outside Colab"
+    asked = []
+    class Shell:
+        def __getattr__(self, name): return lambda *args: asked.append((name, args))
+    exec(TransformerManager().transform_cell(code), dict(get_ipython=Shell))
+    return asked

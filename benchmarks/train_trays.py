@@ -1,0 +1,88 @@
+"""A folder of photographs, as `protokp_train` learns it: 200 synthetic trays of parts, judged on 128 others.
+
+    python benchmarks/train_trays.py                        # everything that is missing from the results, 6 minutes a run
+    python benchmarks/train_trays.py recipe --seeds 0       # some of it
+    python benchmarks/train_trays.py --judge                # the weights in models/trays again
+
+Rows are added run by run to benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
+"""
+import argparse, json, sys, tempfile, time
+from pathlib import Path
+
+import protokp.resume  # gives learners fit_resumable
+import torch
+from common import HERE, commit, hardware, number, write
+from fastai.torch_core import set_seed
+from protokp.cli import find_all
+from protokp.metrics import Judge
+from protokp.model import ProtoKP
+from protokp.monitor import UprightCallback
+from protokp.resume import ResumeCallback
+from protokp.shell import folder_learner, place_in_the_end, repeat_training
+from protokp.tray import Tray, tray_folder
+
+RESULTS, MODEL = HERE/'results'/'trays.json', HERE.parent/'models'/'trays'
+PICTURES, JUDGED, EPOCHS, LR = 200, 128, 24, 3e-3
+TRAIN_SEED, TEST_SEED = 11, 99
+
+# name -> (options of `folder_learner`, seeds); other than the library's: `upright`, `bf16`
+RUNS = {
+    'recipe': ({}, (0, 1, 2)),
+    'not turned round': (dict(upright=False), (0, 1, 2)),
+    'types placed later': (dict(start=.55), (0, 1, 2)),
+    'twelve types': (dict(n_prototypes=12), (0, 1, 2)),
+    'float32': (dict(bf16=False), (0,)),
+}
+
+
+def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+
+
+@torch.no_grad()
+def judge(model, size=(72, 96)):
+    "Figures on trays that training never saw; where a thing is found and what of it is called by one type"
+    images, truth = zip(*(Tray(size=size, seed=TEST_SEED)(torch.arange(i, i+16)) for i in range(0, JUDGED, 16)))
+    judge = Judge(model.n_prototypes); judge.accumulate(find_all(model, torch.cat(images), bs=16), torch.cat([t.objects for t in truth]))
+    return {k: number(v) for k, v in judge.figures().items()}
+
+
+def run(name, seed):
+    options, _ = RUNS[name]
+    kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16')}
+    set_seed(seed); code = commit()
+    with tempfile.TemporaryDirectory() as d:
+        folder = tray_folder(Path(d)/'trays', PICTURES, seed=TRAIN_SEED)
+        learn = folder_learner(folder, device='cpu', **kw); repeat_training(learn.dls)
+        if options.get('bf16', True): learn.to_bf16()
+        if not options.get('upright', True): learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, UprightCallback)])
+        begin = time.time()
+        log = learn.fit_resumable(HERE/'runs'/f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
+        minutes = log.before/60
+        learn.to_fp32(); as_trained = judge(learn.model, learn.dls.size)
+        place_in_the_end(learn)
+    row = dict(name=name, options=options, seed=seed, pictures=PICTURES, size=learn.dls.size, kernel_size=learn.model.kernel_size, n_keypoints=learn.model.n_keypoints,
+               n_prototypes=learn.model.n_prototypes, epochs=log.done, steps=len(learn.dls.train)*log.done, minutes=round(minutes, 1), threads=torch.get_num_threads(),
+               commit=code, hardware=hardware(), as_trained=as_trained, figures=judge(learn.model, learn.dls.size), curve=log.curve)
+    if (name, seed) == ('recipe', 0): learn.save_pretrained(MODEL, seed=seed, data=f'{PICTURES} photographs of `tray_folder(seed={TRAIN_SEED})`', minutes=row['minutes'], commit=code)
+    return row
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('names', nargs='*', help='runs to make; all if left out')
+    p.add_argument('--seeds', type=int, nargs='*', help='only these')
+    p.add_argument('--minutes', type=float, default=float('inf'), help='begin no run later than this')
+    p.add_argument('--judge', action='store_true', help='judge the committed weights and change nothing')
+    a = p.parse_args()
+    if a.judge: sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL)), indent=1)))
+    if unknown := set(a.names) - RUNS.keys(): sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
+    begin = time.time()
+    for name, seed in [(n, s) for n in a.names or RUNS for s in RUNS[n][1] if not a.seeds or s in a.seeds]:
+        if any((r['name'], r['seed']) == (name, seed) for r in read()): continue
+        if time.time() - begin > 60*a.minutes: sys.exit('time is up; call again to go on')
+        row = run(name, seed)
+        write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
+        print(name, seed, row['figures'], f"{row['minutes']} min", flush=True)
+
+
+if __name__ == '__main__': main()
