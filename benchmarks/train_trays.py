@@ -4,22 +4,21 @@
     python benchmarks/train_trays.py recipe --seeds 0       # some of it
     python benchmarks/train_trays.py --judge                # the weights in models/trays again
 
-Rows are added run by run to benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
+Rows are added run by run, and a run that was stopped goes on; they are in benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
 """
 import argparse, json, sys, tempfile, time
 from pathlib import Path
 
+import pandas as pd
 import protokp.resume  # gives learners fit_resumable
 import torch
 from common import HERE, commit, hardware, number, write
 from fastai.torch_core import set_seed
-from protokp.cli import find_all
-from protokp.metrics import Judge
 from protokp.model import ProtoKP
 from protokp.monitor import UprightCallback
-from protokp.resume import ResumeCallback
+from protokp.predict import match_truth, predict_images
 from protokp.shell import folder_learner, place_in_the_end, repeat_training
-from protokp.tray import Tray, tray_folder
+from protokp.tray import tray_folder
 
 RESULTS, MODEL = HERE/'results'/'trays.json', HERE.parent/'models'/'trays'
 PICTURES, JUDGED, EPOCHS, LR = 200, 128, 24, 3e-3
@@ -38,12 +37,26 @@ RUNS = {
 def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
-@torch.no_grad()
-def judge(model, size=(72, 96)):
-    "Figures on trays that training never saw; where a thing is found and what of it is called by one type"
-    images, truth = zip(*(Tray(size=size, seed=TEST_SEED)(torch.arange(i, i+16)) for i in range(0, JUDGED, 16)))
-    judge = Judge(model.n_prototypes); judge.accumulate(find_all(model, torch.cat(images), bs=16), torch.cat([t.objects for t in truth]))
-    return {k: number(v) for k, v in judge.figures().items()}
+def pictures(d, train=True):
+    "Photographs to learn from, and others with the truth about them"
+    if train: tray_folder(d/'trays', PICTURES, seed=TRAIN_SEED)
+    tray_folder(d/'judged', JUDGED, seed=TEST_SEED, truth=d/'judged.csv')
+
+
+def judge(model, folder):
+    "Shares of things found, of those with the right type once types are named by their most frequent kind, and of things found twice"
+    table, truth = predict_images(model, folder/'judged', progress=False), pd.read_csv(folder/'judged.csv')
+    matched = match_truth(table, truth); found = matched[matched.found > 0]
+    named = found.groupby('type').kind.transform(lambda k: k.mode()[0])
+    kept = table[table.type.isin(live(table, truth))]
+    return {k: number(v) for k, v in dict(found=len(found)/len(truth), named=(named == found.kind).mean(), twice=(matched.found > 1).mean(),
+            spare=match_truth(kept, truth).attrs['spare']/len(kept), off=(found.off/found.width).median(), n=len(truth)).items()}
+
+
+def live(table, truth):
+    "Types whose keypoints mostly lie on things, those that somebody would keep"
+    on = {t: 1 - match_truth(rows, truth).attrs['spare']/len(rows) for t, rows in table.groupby('type')}
+    return [t for t, share in on.items() if share > .5]
 
 
 def run(name, seed):
@@ -51,18 +64,20 @@ def run(name, seed):
     kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16')}
     set_seed(seed); code = commit()
     with tempfile.TemporaryDirectory() as d:
-        folder = tray_folder(Path(d)/'trays', PICTURES, seed=TRAIN_SEED)
-        learn = folder_learner(folder, device='cpu', **kw); repeat_training(learn.dls)
+        d = Path(d); pictures(d)
+        learn = folder_learner(d/'trays', device='cpu', **kw); repeat_training(learn.dls)
         if options.get('bf16', True): learn.to_bf16()
         if not options.get('upright', True): learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, UprightCallback)])
         begin = time.time()
         log = learn.fit_resumable(HERE/'runs'/f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
         minutes = log.before/60
-        learn.to_fp32(); as_trained = judge(learn.model, learn.dls.size)
+        learn.to_fp32(); learn.model.card = dict(size=learn.dls.size)
+        as_trained = judge(learn.model, d)
         place_in_the_end(learn)
+        figures = judge(learn.model, d)
     row = dict(name=name, options=options, seed=seed, pictures=PICTURES, size=learn.dls.size, kernel_size=learn.model.kernel_size, n_keypoints=learn.model.n_keypoints,
                n_prototypes=learn.model.n_prototypes, epochs=log.done, steps=len(learn.dls.train)*log.done, minutes=round(minutes, 1), threads=torch.get_num_threads(),
-               commit=code, hardware=hardware(), as_trained=as_trained, figures=judge(learn.model, learn.dls.size), curve=log.curve)
+               commit=code, hardware=hardware(), as_trained=as_trained, figures=figures, curve=log.curve)
     if (name, seed) == ('recipe', 0): learn.save_pretrained(MODEL, seed=seed, data=f'{PICTURES} photographs of `tray_folder(seed={TRAIN_SEED})`', minutes=row['minutes'], commit=code)
     return row
 
@@ -74,7 +89,10 @@ def main():
     p.add_argument('--minutes', type=float, default=float('inf'), help='begin no run later than this')
     p.add_argument('--judge', action='store_true', help='judge the committed weights and change nothing')
     a = p.parse_args()
-    if a.judge: sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL)), indent=1)))
+    if a.judge:
+        with tempfile.TemporaryDirectory() as d:
+            pictures(Path(d), train=False)
+            sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL), Path(d)), indent=1)))
     if unknown := set(a.names) - RUNS.keys(): sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
     begin = time.time()
     for name, seed in [(n, s) for n in a.names or RUNS for s in RUNS[n][1] if not a.seeds or s in a.seeds]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/api/79_all.ipynb #64f788e4
+# %% ../nbs/api/79_all.ipynb #aaf5b870
 from .core import Keypoints, cat_keypoints, check_images, pixel_grid
 from .scenes import Scenes, Sprites, sklearn_digits
 from .truth import SceneTruth, hidden_share, mask_boxes, scene_truth
@@ -32,8 +32,8 @@ from .data import SceneBlock, TensorObjects, folder_dataloaders, image_files, sc
 from .callback import KeypointOptimizer, PairCallback, PrototypeCallback
 from .learner import PRESETS, RECIPE, CentringCallback, KeypointLearner, keypoint_learner
 from .folders import KeypointDataLoaders, open_image
-from .predict import keypoint_crops, predict_images, show_crops
-from .suggest import suggest_n_keypoints, suggest_score, suggest_window
+from .predict import keypoint_crops, match_truth, predict_images, show_crops, show_found
+from .suggest import some_pictures, suggest_n_keypoints, suggest_score, suggest_settings, suggest_window
 from .monitor import CollapseMonitor, UprightCallback
 from .resume import ResumeCallback
 from .gallery import Filmstrip, show_descriptors, show_gallery, show_scores
@@ -54,6 +54,7 @@ from .cli import DIGITS, demo_model, digit_scenes, digits_learner, judge_digits,
 from .discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, clevr_learner, judge_scenes, object_table, scene_batches, tetromino_scenes, tetrominoes_learner
 from .people import AWAY, FACES_RECIPE, FIGURES_RECIPE, K_SEVERAL, Later, face_scenes, faces_learner, figure_scenes, figures_learner, judge_faces, judge_figures, judge_several, several_faces
 from .handwritten import MNIST_RECIPE, handwritten_learner, handwritten_scenes, judge_handwritten
+from .shell import folder_learner, names_from, place_in_the_end, protokp_export, protokp_name, protokp_predict, protokp_train
 
-# %% ../nbs/api/79_all.ipynb #bd2c9c32
+# %% ../nbs/api/79_all.ipynb #5803ef4e
 __all__ = [n for n,o in list(globals().items()) if not n.startswith('_') and (getattr(o, '__module__', '') or 'protokp').startswith('protokp')]

@@ -7,7 +7,7 @@ __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_lin
            'folder_learner', 'repeat_training', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
            'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #6e39daf8
+# %% ../nbs/api/74_shell.ipynb #0cd26185
 import sys
 from functools import wraps
 from pathlib import Path
@@ -18,7 +18,7 @@ from fastcore.meta import delegates
 from fastcore.script import call_parse
 from .exports import export_table, from_csv
 from .folders import KeypointDataLoaders
-from .gallery import show_gallery, some_images
+from .gallery import find, show_gallery, some_images
 from .learner import RECIPE, KeypointLearner, keypoint_learner
 from .model import ProtoKP
 from .monitor import CollapseMonitor, UprightCallback
@@ -26,9 +26,9 @@ from .names import TypeNames, save_types, types_of
 from .onnx import export_onnx
 from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
-from .suggest import suggest_settings
+from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #92da03fd
+# %% ../nbs/api/74_shell.ipynb #ec627129
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -43,7 +43,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #904f80e0
+# %% ../nbs/api/74_shell.ipynb #d477f1f7
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -95,7 +95,7 @@ def repeat_training(
     dls.loaders[0] = dls.train.new(dataset=dls.train_ds)
     return times
 
-# %% ../nbs/api/74_shell.ipynb #e3a3b034
+# %% ../nbs/api/74_shell.ipynb #f9c5503e
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -111,10 +111,11 @@ def _picture(file, show): show(); plt.savefig(file, dpi=110); plt.close('all'); 
 def _finish(learn, out, run, facts): # the model, and pictures of what it finds
     learn.to_fp32(); place_in_the_end(learn)
     learn.save_pretrained(out/'model', minutes=round(run.before/60, 1), epochs=len(run.curve), **facts)
-    n = min(4, len(learn.dls.valid_ds))
+    seen,n = find(learn, some_images(learn, PLACED, ds_idx=0)),min(4, len(learn.dls.valid_ds))
     print(f"model: {out/'model'}\nlog:   {out/'log.jsonl'}")
-    print(f"types: {_picture(out/'types.png', lambda: show_gallery(learn, some_images(learn, PLACED, ds_idx=0)))}")
+    print(f"types: {_picture(out/'types.png', lambda: show_gallery(learn, seen))}")
     print(f"found: {_picture(out/'found.png', lambda: learn.show_results(max_n=n, shuffle=False))}")
+    print(f'things and what is left over: {suggest_score(seen.keypoints.score[seen.keypoints.real])}')
 
 @call_parse
 @in_one_line
@@ -153,14 +154,14 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #ab25f3b9
+# %% ../nbs/api/74_shell.ipynb #accb7247
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #3f960a71
+# %% ../nbs/api/74_shell.ipynb #dd7b7b0f
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -200,7 +201,7 @@ def protokp_name(
     left = [str(t) for t in range(len(types)) if types.dropped[types.merged[t]]]
     if left: print(f"left out: {', '.join(left)}")
 
-# %% ../nbs/api/74_shell.ipynb #c0f9e5e7
+# %% ../nbs/api/74_shell.ipynb #d204189c
 @call_parse
 @in_one_line
 def protokp_predict(
@@ -221,7 +222,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #aca25226
+# %% ../nbs/api/74_shell.ipynb #4e65ca43
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -233,7 +234,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #f05af570
+# %% ../nbs/api/74_shell.ipynb #7352aa1c
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['type_colour', 'to_picture', 'show_keypoints', 'show_strip', 'prototype_pictures', 'show_prototypes']
 
-# %% ../nbs/api/32_show.ipynb #55d48659
+# %% ../nbs/api/32_show.ipynb #c13203f0
 import colorsys
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,7 +15,7 @@ from .centring import painted
 from .core import Keypoints
 from .model import Output, ProtoKP
 
-# %% ../nbs/api/32_show.ipynb #b5fc0c13
+# %% ../nbs/api/32_show.ipynb #ada6eeba
 def type_colour(
     kind:int, # index of the prototype
 )->tuple: # red, green, blue in 0 to 1
@@ -23,7 +23,7 @@ def type_colour(
     if kind<10: return plt.cm.tab10.colors[kind]
     return colorsys.hsv_to_rgb((kind*0.618034)%1, .65+.35*(kind%2), .95-.25*(kind%3==0))
 
-# %% ../nbs/api/32_show.ipynb #d155937b
+# %% ../nbs/api/32_show.ipynb #6f8d4550
 def to_picture(
     image:Tensor, # (C,H,W), one or three channels
 )->np.ndarray: # (H,W,3) in 0 to 1
@@ -42,7 +42,7 @@ def show_keypoints(
     "One image with its keypoints, coloured by type"
     if ax is None: ax = plt.subplots(figsize=(2.4,2.4))[1]
     H,W = image.shape[-2:]
-    ax.imshow(to_picture(image)); ax.set(xticks=[], yticks=[], title=title, xlim=(-.5,W-.5), ylim=(H-.5,-.5))
+    ax.imshow(to_picture(image), interpolation='nearest'); ax.set(xticks=[], yticks=[], title=title, xlim=(-.5,W-.5), ylim=(H-.5,-.5))
     kp = kp[kp.real].map(lambda t: t.detach().cpu())
     for xy,kind,(x0,y0,x1,y1) in zip(kp.xy.tolist(), kp.type.tolist(), kp.box.tolist()):
         c = type_colour(kind)
@@ -53,7 +53,7 @@ def show_keypoints(
         ax.annotate(names[kind] if names else str(kind), xy, xytext=(1,-7) if boxes and x1>x0 else (3,3), textcoords='offset points', color=c, fontsize=7, weight='bold')
     return ax
 
-# %% ../nbs/api/32_show.ipynb #b5633816
+# %% ../nbs/api/32_show.ipynb #6466ce61
 def show_strip(
     images:Tensor, # (B,C,H,W) in [0,1]
     out:Output, # of the model on them
@@ -63,7 +63,8 @@ def show_strip(
 ): # the figure
     "Image, score map, keypoints by type, reconstruction; a row an image"
     n = min(len(images), max_n)
-    fig = fig or plt.figure(figsize=(6,1.55*n), layout='constrained')
+    H,W = images.shape[-2:]
+    fig = fig or plt.figure(figsize=(6,(1.5*H/W+.05)*n+.05), layout='constrained')
     axs = fig.subplots(n, 4, squeeze=False)
     for i,row in enumerate(axs):
         row[0].imshow(to_picture(images[i])); row[1].imshow(out.score_map[i,0].detach().float().cpu(), cmap='magma', vmin=0, vmax=1)
@@ -72,7 +73,7 @@ def show_strip(
     for ax,t in zip(axs[0], ['image','score map','keypoints','reconstruction']): ax.set_title(t, fontsize=9)
     return fig
 
-# %% ../nbs/api/32_show.ipynb #be5a09e7
+# %% ../nbs/api/32_show.ipynb #a738fd85
 @torch.no_grad()
 def prototype_pictures(
     model:ProtoKP, # trained

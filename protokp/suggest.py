@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SOME', 'DEGREE', 'ROUNDS', 'LEAST', 'FAINT', 'FEW', 'LOW', 'BLANK', 'BLUR', 'TAIL', 'QUARTERS', 'HIGH', 'PART',
-           'MOST', 'APART', 'THING', 'SHORTEST', 'some_pictures', 'smooth_ground', 'contrast_map', 'size_profile',
-           'lowest_shift', 'blurred', 'WindowSuggestion', 'suggest_window', 'NumberSuggestion', 'count_peaks',
-           'two_sides', 'ScoreSuggestion', 'suggest_score', 'count_keypoints', 'suggest_n_keypoints',
-           'SettingsSuggestion', 'smaller', 'suggest_settings']
+           'MOST', 'BINS', 'SMOOTH', 'DEEP', 'SIDE', 'THING', 'SHORTEST', 'some_pictures', 'smooth_ground',
+           'contrast_map', 'size_profile', 'lowest_shift', 'blurred', 'WindowSuggestion', 'suggest_window',
+           'NumberSuggestion', 'count_peaks', 'score_density', 'first_valley', 'ScoreSuggestion', 'suggest_score',
+           'count_keypoints', 'suggest_n_keypoints', 'SettingsSuggestion', 'smaller', 'suggest_settings']
 
-# %% ../nbs/api/47_suggest.ipynb #1854a616
+# %% ../nbs/api/47_suggest.ipynb #1afe9d27
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from fastai.data.core import DataLoaders
 from fastai.vision.augment import ResizeMethod
 from fastcore.basics import patch
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from .core import check_images, check_window
 from .folders import STEP, attempt, image_size, model_size, usual_size, warn_skipped
@@ -28,7 +29,7 @@ from .names import images_of
 from .predict import ImageView, named_images
 from .show import to_picture
 
-# %% ../nbs/api/47_suggest.ipynb #12d46064
+# %% ../nbs/api/47_suggest.ipynb #768105ef
 SOME = 64 # pictures that are looked at
 
 def _from_files(source, size, n, method): # evenly from all of them
@@ -60,7 +61,7 @@ def some_pictures(
     images = source[:n] if isinstance(source, Tensor) and source.ndim==4 else _from_files(source, size, n, method)
     return check_images(images.as_subclass(Tensor).detach().cpu(), images.shape[1])
 
-# %% ../nbs/api/47_suggest.ipynb #39f5603e
+# %% ../nbs/api/47_suggest.ipynb #e31786ec
 DEGREE,ROUNDS = 2,6 # of the surface; how often the weights of the pixels are drawn anew
 LEAST = 1e-3 # difference of colour that is never too far off
 FAINT = .5/255 # less than half a level of grey is nothing
@@ -89,7 +90,7 @@ def contrast_map(
     off = (rest-rest.median(0).values if len(images)>=FEW else rest).norm(dim=1)
     return torch.where(off<FAINT, 0, off)
 
-# %% ../nbs/api/47_suggest.ipynb #d2afd2ba
+# %% ../nbs/api/47_suggest.ipynb #4a3ae6a9
 def _shifted(c): # (B,H,W) -> (B,2H,2W) mean product of each map and itself, by shift
     size = [2*s for s in c.shape[-2:]]
     def with_itself(c): return torch.fft.irfft2(torch.fft.rfft2(c, s=size).abs()**2, s=size)
@@ -108,7 +109,7 @@ def size_profile(
     total = torch.zeros(B, R+1, dtype=products.dtype).index_add_(1, shift[near], products.flatten(1)[:,near])/shift[near].bincount()
     return (total/total[:,0].mean()).nan_to_num().float()
 
-# %% ../nbs/api/47_suggest.ipynb #c879b8bf
+# %% ../nbs/api/47_suggest.ipynb #16aa5180
 LOW,BLANK = .05,.3 # the lowest place is below this; noise is below this at one pixel, of the autocorrelation
 
 def lowest_shift(
@@ -120,7 +121,7 @@ def lowest_shift(
     found = ((here<LOW)&(there>=here)).nonzero()
     return 1+int(found[0]) if len(found) else None
 
-# %% ../nbs/api/47_suggest.ipynb #098fa7c7
+# %% ../nbs/api/47_suggest.ipynb #0136084d
 BLUR = 6 # windows are so many standard deviations of the blur wide
 TAIL = 3 # of the Gaussian, standard deviations
 
@@ -133,7 +134,7 @@ def blurred(
     g = torch.exp(-(torch.arange(-r, r+1)/sigma)**2/2); g = g/g.sum()
     return F.conv2d(F.conv2d(contrast[:,None], g.view(1,1,1,-1), padding=(0,r)), g.view(1,1,-1,1), padding=(r,0))
 
-# %% ../nbs/api/47_suggest.ipynb #d3acfc88
+# %% ../nbs/api/47_suggest.ipynb #87edb68a
 QUARTERS = 4 # parts of the pictures that are asked on their own
 
 @dataclass(repr=False)
@@ -165,7 +166,7 @@ def suggest_window(
     place = top_k(F.avg_pool2d(contrast[:1,None], value or 1, 1, (value or 1)//2), 1)[0,0]
     return WindowSuggestion(value, (min(quarters),max(quarters)) if quarters else None, profiles.mean(0), images[0], tuple(place.tolist()))
 
-# %% ../nbs/api/47_suggest.ipynb #8cb25a10
+# %% ../nbs/api/47_suggest.ipynb #a970ff7f
 @patch
 def plot(self:WindowSuggestion,
     axs=None, # two axes, made if left out
@@ -181,7 +182,7 @@ def plot(self:WindowSuggestion,
         axs[1].axvline(self.value, c='r', lw=1)
     return axs
 
-# %% ../nbs/api/47_suggest.ipynb #9f099d78
+# %% ../nbs/api/47_suggest.ipynb #0f23d26e
 HIGH,PART,MOST = .9,.3,.95 # what counts as strong among peaks; part of it a peak needs; share of the pictures that K is enough for
 
 @dataclass(repr=False)
@@ -217,30 +218,39 @@ def count_peaks(
     counts = (peaks>cut).flatten(1).sum(1).numpy()
     return NumberSuggestion(_bound(counts), counts, heights, cut, b, images[0], (peaks[0]>cut).nonzero().flip(1))
 
-# %% ../nbs/api/47_suggest.ipynb #e07ad37c
-APART = .8 # share of the variance between two sides that are worth telling apart
+# %% ../nbs/api/47_suggest.ipynb #b16941ac
+BINS,SMOOTH,DEEP,SIDE = 400,.7,.5,.05 # of the histogram; of Scott's width; height of a valley, of its hills; share of the scores on either side
 
-def two_sides(
-    values:np.ndarray, # (n,) any numbers
-)->tuple: # the number between the two sides, share of the variance that lies between them; None and 0 where all are alike
-    "Where Otsu's criterion divides a list of numbers"
-    v = np.sort(np.asarray(values, float)); n = len(v)
-    if n<2 or v[0]==v[-1]: return None, 0.
-    low,total = np.arange(1, n),v.cumsum()
-    between = low*(n-low)*(total[:-1]/low-(total[-1]-total[:-1])/(n-low))**2/n**2
-    i = between.argmax()
-    return (v[i]+v[i+1])/2, between[i]/v.var()
+def score_density(
+    scores:np.ndarray, # (n,) in [0,1]
+)->np.ndarray: # (BINS,), sums up to n
+    "Smoothed histogram of scores"
+    width = max(1e-2, SMOOTH*1.06*scores.std()*len(scores)**-.2)
+    return gaussian_filter1d(np.histogram(scores, BINS, (0,1))[0].astype(float), width*BINS, mode='constant')
 
-# %% ../nbs/api/47_suggest.ipynb #b5d92d18
+def first_valley(
+    scores:np.ndarray, # (n,) in [0,1]
+)->float: # score; None if there is no valley
+    "Where the lowest hill of a histogram ends"
+    s = np.asarray(scores, float)
+    if len(s)<2 or s.max()==s.min(): return None
+    density,below = score_density(s),np.histogram(s, BINS, (0,1))[0].cumsum()/len(s)
+    hills = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
+    low = np.flatnonzero((density<DEEP*hills)&(below>=SIDE)&(below<=1-SIDE))
+    if not len(low): return None
+    first = np.split(low, np.flatnonzero(np.diff(low)>1)+1)[0]
+    deepest = first[density[first]<=density[first].min()+1e-9]
+    return float(deepest.mean()+.5)/BINS
+
+# %% ../nbs/api/47_suggest.ipynb #efb17480
 @dataclass(repr=False)
 class ScoreSuggestion:
     "A cut between keypoints that are things and those left over, and what it rests on"
-    value:float # in [0,1]: `min_score`; None where there is no gap
-    share:float # of the variance that lies between the two sides, 0 to 1
+    value:float # in [0,1]: `min_score`; None where there is no valley
     scores:np.ndarray # of all keypoints
 
     def __repr__(self):
-        if self.value is None: return f'no cut: the scores have no gap ({100*self.share:.0f} % of their variance lies between two sides, wanted more than {100*APART:.0f} %); all are things, or K is too small to tell'
+        if self.value is None: return 'no cut: the scores have one hill; all are things, or K is too small to tell'
         return f'min_score={self.value:.2f}, {100*(self.scores>=self.value).mean():.0f} % of the keypoints are above'
 
 def suggest_score(
@@ -248,11 +258,10 @@ def suggest_score(
 )->ScoreSuggestion:
     "A score to cut at, from the histogram of all; raises `ValueError`"
     scores = found.score.to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found, float).ravel()
-    if not np.isfinite(scores).all(): raise ValueError('scores: got some that are no numbers, wanted those of real keypoints')
-    cut,share = two_sides(scores)
-    return ScoreSuggestion(None if cut is None or share<=APART else float(cut), float(share), scores)
+    if not np.isfinite(scores).all() or (len(scores) and (scores.min()<0 or scores.max()>1)): raise ValueError('scores: got some that are no numbers from 0 to 1, wanted those of real keypoints')
+    return ScoreSuggestion(first_valley(scores), scores)
 
-# %% ../nbs/api/47_suggest.ipynb #ab2b8950
+# %% ../nbs/api/47_suggest.ipynb #98c06559
 def count_keypoints(
     table:pd.DataFrame, # of `predict_images`
 )->NumberSuggestion:
@@ -272,7 +281,7 @@ def suggest_n_keypoints(
     "A bound K on the number of keypoints, from pictures or from what was found; raises `ValueError`"
     return count_keypoints(source) if isinstance(source, pd.DataFrame) else count_peaks(source, kernel_size, **some)
 
-# %% ../nbs/api/47_suggest.ipynb #924ddfa8
+# %% ../nbs/api/47_suggest.ipynb #0a75df73
 def _histogram(ax, values, cut, label, title, bins=40):
     ax.hist(values, bins, color='.6'); ax.set_xlabel(label, fontsize=8); ax.set_yticks([]); ax.tick_params(labelsize=7); ax.set_title(title, fontsize=8)
     if cut is not None: ax.axvline(cut, c='r', lw=1)
@@ -298,9 +307,10 @@ def plot(self:ScoreSuggestion,
     "The histogram of all scores with the cut"
     ax = plt.subplots(figsize=(3,1.8), layout='constrained')[1] if ax is None else ax
     _histogram(ax, self.scores, self.value, 'score', 'no gap' if self.value is None else f'min_score={self.value:.2f}', np.linspace(0, 1, 51))
+    if len(self.scores): ax.plot((np.arange(BINS)+.5)/BINS, score_density(self.scores)*BINS/50, 'k', lw=.8)
     return ax
 
-# %% ../nbs/api/47_suggest.ipynb #6b7f0034
+# %% ../nbs/api/47_suggest.ipynb #ab4b6440
 THING,SHORTEST = 13,48 # pixels of a thing that are enough, and that the shorter side of a picture keeps
 
 @dataclass(repr=False)
@@ -347,7 +357,7 @@ def _sizes(source, n): # (H, W) of files, evenly from all that can be read
     if not any(found): raise ValueError(f'{source}: got no picture that can be read, wanted some')
     return [f for f in found if f]
 
-# %% ../nbs/api/47_suggest.ipynb #c3566a8d
+# %% ../nbs/api/47_suggest.ipynb #eb28be25
 @patch
 def plot(self:SettingsSuggestion,
     fig=None, # figure, made if left out
