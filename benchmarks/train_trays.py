@@ -17,7 +17,7 @@ from fastai.torch_core import set_seed
 from protokp.model import ProtoKP
 from protokp.monitor import UprightCallback
 from protokp.predict import match_truth, predict_images
-from protokp.shell import folder_learner, place_in_the_end, repeat_training
+from protokp.shell import folder_learner, place_in_the_end
 from protokp.tray import tray_folder
 
 RESULTS, MODEL = HERE/'results'/'trays.json', HERE.parent/'models'/'trays'
@@ -29,7 +29,7 @@ RUNS = {
     'recipe': ({}, (0, 1, 2)),
     'not turned round': (dict(upright=False), (0, 1, 2)),
     'types placed later': (dict(start=.55), (0, 1, 2)),
-    'twelve types': (dict(n_prototypes=12), (0, 1, 2)),
+    'twelve types': (dict(n_prototypes=12), (0, 1)),
     'float32': (dict(bf16=False), (0,)),
 }
 
@@ -65,7 +65,7 @@ def run(name, seed):
     set_seed(seed); code = commit()
     with tempfile.TemporaryDirectory() as d:
         d = Path(d); pictures(d)
-        learn = folder_learner(d/'trays', device='cpu', **kw); repeat_training(learn.dls)
+        learn = folder_learner(d/'trays', device='cpu', **kw)
         if options.get('bf16', True): learn.to_bf16()
         if not options.get('upright', True): learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, UprightCallback)])
         begin = time.time()
