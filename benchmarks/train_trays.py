@@ -29,7 +29,7 @@ RUNS = {
     'recipe': ({}, (0, 1, 2)),
     'not turned round': (dict(upright=False), (0, 1, 2)),
     'types placed later': (dict(start=.55), (0, 1, 2)),
-    'twelve types': (dict(n_prototypes=12), (0, 1)),
+    'twelve types': (dict(n_prototypes=12), (0,)),
     'float32': (dict(bf16=False), (0,)),
 }
 

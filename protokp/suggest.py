@@ -9,7 +9,7 @@ __all__ = ['SOME', 'DEGREE', 'ROUNDS', 'LEAST', 'FAINT', 'FEW', 'LOW', 'BLANK', 
            'NumberSuggestion', 'count_peaks', 'score_density', 'first_valley', 'ScoreSuggestion', 'suggest_score',
            'count_keypoints', 'suggest_n_keypoints', 'SettingsSuggestion', 'smaller', 'suggest_settings']
 
-# %% ../nbs/api/47_suggest.ipynb #03d359a5
+# %% ../nbs/api/47_suggest.ipynb #561d9ceb
 from dataclasses import dataclass
 from pathlib import Path
 import matplotlib.pyplot as plt
@@ -29,7 +29,7 @@ from .names import images_of
 from .predict import ImageView, named_images
 from .show import to_picture
 
-# %% ../nbs/api/47_suggest.ipynb #52ee0dae
+# %% ../nbs/api/47_suggest.ipynb #9c85b0e8
 SOME = 64 # pictures that are looked at
 
 def _from_files(source, size, n, method): # evenly from all of them
@@ -61,7 +61,7 @@ def some_pictures(
     images = source[:n] if isinstance(source, Tensor) and source.ndim==4 else _from_files(source, size, n, method)
     return check_images(images.as_subclass(Tensor).detach().cpu(), images.shape[1])
 
-# %% ../nbs/api/47_suggest.ipynb #93b7e7a8
+# %% ../nbs/api/47_suggest.ipynb #63d8274c
 DEGREE,ROUNDS = 2,6 # of the surface; how often the weights of the pixels are drawn anew
 LEAST = 1e-3 # difference of colour that is never too far off
 FAINT = .5/255 # less than half a level of grey is nothing
@@ -90,7 +90,7 @@ def contrast_map(
     off = (rest-rest.median(0).values if len(images)>=FEW else rest).norm(dim=1)
     return torch.where(off<FAINT, 0, off)
 
-# %% ../nbs/api/47_suggest.ipynb #3ff9e668
+# %% ../nbs/api/47_suggest.ipynb #bb6dbbb3
 def _shifted(c): # (B,H,W) -> (B,2H,2W) mean product of each map and itself, by shift
     size = [2*s for s in c.shape[-2:]]
     def with_itself(c): return torch.fft.irfft2(torch.fft.rfft2(c, s=size).abs()**2, s=size)
@@ -109,7 +109,7 @@ def size_profile(
     total = torch.zeros(B, R+1, dtype=products.dtype).index_add_(1, shift[near], products.flatten(1)[:,near])/shift[near].bincount()
     return (total/total[:,0].mean()).nan_to_num().float()
 
-# %% ../nbs/api/47_suggest.ipynb #6265291a
+# %% ../nbs/api/47_suggest.ipynb #b5e0bf02
 LOW,BLANK = .05,.3 # the lowest place is below this; noise is below this at one pixel, of the autocorrelation
 
 def lowest_shift(
@@ -121,7 +121,7 @@ def lowest_shift(
     found = ((here<LOW)&(there>=here)).nonzero()
     return 1+int(found[0]) if len(found) else None
 
-# %% ../nbs/api/47_suggest.ipynb #5778927f
+# %% ../nbs/api/47_suggest.ipynb #b53cb4a1
 BLUR = 6 # windows are so many standard deviations of the blur wide
 TAIL = 3 # of the Gaussian, standard deviations
 
@@ -134,7 +134,7 @@ def blurred(
     g = torch.exp(-(torch.arange(-r, r+1)/sigma)**2/2); g = g/g.sum()
     return F.conv2d(F.conv2d(contrast[:,None], g.view(1,1,1,-1), padding=(0,r)), g.view(1,1,-1,1), padding=(r,0))
 
-# %% ../nbs/api/47_suggest.ipynb #bedd0acb
+# %% ../nbs/api/47_suggest.ipynb #71df51eb
 QUARTERS = 4 # parts of the pictures that are asked on their own
 
 @dataclass(repr=False)
@@ -166,7 +166,7 @@ def suggest_window(
     place = top_k(F.avg_pool2d(contrast[:1,None], value or 1, 1, (value or 1)//2), 1)[0,0]
     return WindowSuggestion(value, (min(quarters),max(quarters)) if quarters else None, profiles.mean(0), images[0], tuple(place.tolist()))
 
-# %% ../nbs/api/47_suggest.ipynb #4de3073a
+# %% ../nbs/api/47_suggest.ipynb #6073d108
 @patch
 def plot(self:WindowSuggestion,
     axs=None, # two axes, made if left out
@@ -182,7 +182,7 @@ def plot(self:WindowSuggestion,
         axs[1].axvline(self.value, c='r', lw=1)
     return axs
 
-# %% ../nbs/api/47_suggest.ipynb #9214bd59
+# %% ../nbs/api/47_suggest.ipynb #d358f793
 HIGH,PART,MOST = .9,.3,.95 # what counts as strong among peaks; part of it a peak needs; share of the pictures that K is enough for
 
 @dataclass(repr=False)
@@ -218,7 +218,7 @@ def count_peaks(
     counts = (peaks>cut).flatten(1).sum(1).numpy()
     return NumberSuggestion(_bound(counts), counts, heights, cut, b, images[0], (peaks[0]>cut).nonzero().flip(1))
 
-# %% ../nbs/api/47_suggest.ipynb #33cde94a
+# %% ../nbs/api/47_suggest.ipynb #8f18b62f
 BINS,SMOOTH,DEEP,SIDE = 400,.7,.5,.05 # of the histogram; of Scott's width; height of a valley, of its hills; share of the scores on either side
 
 def score_density(
@@ -242,7 +242,7 @@ def first_valley(
     deepest = first[density[first]<=density[first].min()+1e-9]
     return float(deepest.mean()+.5)/BINS
 
-# %% ../nbs/api/47_suggest.ipynb #b620e050
+# %% ../nbs/api/47_suggest.ipynb #2ea538ec
 @dataclass(repr=False)
 class ScoreSuggestion:
     "A cut between keypoints that are things and those left over, and what it rests on"
@@ -261,7 +261,7 @@ def suggest_score(
     if not np.isfinite(scores).all() or (len(scores) and (scores.min()<0 or scores.max()>1)): raise ValueError('scores: got some that are no numbers from 0 to 1, wanted those of real keypoints')
     return ScoreSuggestion(first_valley(scores), scores)
 
-# %% ../nbs/api/47_suggest.ipynb #c8b9b9c4
+# %% ../nbs/api/47_suggest.ipynb #525a8921
 def count_keypoints(
     table:pd.DataFrame, # of `predict_images`
 )->NumberSuggestion:
@@ -281,7 +281,7 @@ def suggest_n_keypoints(
     "A bound K on the number of keypoints, from pictures or from what was found; raises `ValueError`"
     return count_keypoints(source) if isinstance(source, pd.DataFrame) else count_peaks(source, kernel_size, **some)
 
-# %% ../nbs/api/47_suggest.ipynb #fef57777
+# %% ../nbs/api/47_suggest.ipynb #d12ff164
 def _histogram(ax, values, cut, label, title, bins=40):
     ax.hist(values, bins, color='.6'); ax.set_xlabel(label, fontsize=8); ax.set_yticks([]); ax.tick_params(labelsize=7); ax.set_title(title, fontsize=8)
     if cut is not None: ax.axvline(cut, c='r', lw=1)
@@ -306,11 +306,11 @@ def plot(self:ScoreSuggestion,
 ): # the axes
     "The histogram of all scores with the cut"
     ax = plt.subplots(figsize=(3,1.8), layout='constrained')[1] if ax is None else ax
-    _histogram(ax, self.scores, self.value, 'score', 'no gap' if self.value is None else f'min_score={self.value:.2f}', np.linspace(0, 1, 51))
+    _histogram(ax, self.scores, self.value, 'score', 'one hill' if self.value is None else f'min_score={self.value:.2f}', np.linspace(0, 1, 51))
     if len(self.scores): ax.plot((np.arange(BINS)+.5)/BINS, score_density(self.scores)*BINS/50, 'k', lw=.8)
     return ax
 
-# %% ../nbs/api/47_suggest.ipynb #1818cc77
+# %% ../nbs/api/47_suggest.ipynb #cbce7962
 THING,SHORTEST = 13,48 # pixels of a thing that are enough, and that the shorter side of a picture keeps
 
 @dataclass(repr=False)
@@ -357,7 +357,7 @@ def _sizes(source, n): # (H, W) of files, evenly from all that can be read
     if not any(found): raise ValueError(f'{source}: got no picture that can be read, wanted some')
     return [f for f in found if f]
 
-# %% ../nbs/api/47_suggest.ipynb #a01cee8e
+# %% ../nbs/api/47_suggest.ipynb #b7398ea6
 @patch
 def plot(self:SettingsSuggestion,
     fig=None, # figure, made if left out
