@@ -24,22 +24,24 @@ RESULTS, MODEL = HERE/'results'/'trays.json', HERE.parent/'models'/'trays'
 PICTURES, JUDGED, EPOCHS, LR = 200, 128, 24, 3e-3
 TRAIN_SEED, TEST_SEED = 11, 99
 
-# name -> (options of `folder_learner`, seeds); other than the library's: `upright`, `bf16`
+# name -> (options of `folder_learner`, seeds); not the library's: `upright`, `bf16`, `pictures`
 RUNS = {
     'recipe': ({}, (0, 1, 2)),
     'not turned round': (dict(upright=False), (0, 1, 2)),
-    'types placed later': (dict(start=.55), (0, 1, 2)),
+    'types placed later': (dict(start=.55), (0,)),
     'twelve types': (dict(n_prototypes=12), (0,)),
     'float32': (dict(bf16=False), (0,)),
+    'fifty pictures': (dict(pictures=50), (0,)),
+    'twenty pictures': (dict(pictures=20), (0,)),
 }
 
 
 def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
-def pictures(d, train=True):
+def pictures(d, n=PICTURES):
     "Photographs to learn from, and others with the truth about them"
-    if train: tray_folder(d/'trays', PICTURES, seed=TRAIN_SEED)
+    if n: tray_folder(d/'trays', n, seed=TRAIN_SEED)
     tray_folder(d/'judged', JUDGED, seed=TEST_SEED, truth=d/'judged.csv')
 
 
@@ -61,10 +63,11 @@ def live(table, truth):
 
 def run(name, seed):
     options, _ = RUNS[name]
-    kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16')}
+    kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16', 'pictures')}
+    n = options.get('pictures', PICTURES)
     set_seed(seed); code = commit()
     with tempfile.TemporaryDirectory() as d:
-        d = Path(d); pictures(d)
+        d = Path(d); pictures(d, n)
         learn = folder_learner(d/'trays', device='cpu', **kw)
         if options.get('bf16', True): learn.to_bf16()
         if not options.get('upright', True): learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, UprightCallback)])
@@ -75,7 +78,7 @@ def run(name, seed):
         as_trained = judge(learn.model, d)
         place_in_the_end(learn)
         figures = judge(learn.model, d)
-    row = dict(name=name, options=options, seed=seed, pictures=PICTURES, size=learn.dls.size, kernel_size=learn.model.kernel_size, n_keypoints=learn.model.n_keypoints,
+    row = dict(name=name, options=options, seed=seed, pictures=n, size=learn.dls.size, kernel_size=learn.model.kernel_size, n_keypoints=learn.model.n_keypoints,
                n_prototypes=learn.model.n_prototypes, epochs=log.done, steps=len(learn.dls.train)*log.done, minutes=round(minutes, 1), threads=torch.get_num_threads(),
                commit=code, hardware=hardware(), as_trained=as_trained, figures=figures, curve=log.curve)
     if (name, seed) == ('recipe', 0): learn.save_pretrained(MODEL, seed=seed, data=f'{PICTURES} photographs of `tray_folder(seed={TRAIN_SEED})`', minutes=row['minutes'], commit=code)
@@ -91,7 +94,7 @@ def main():
     a = p.parse_args()
     if a.judge:
         with tempfile.TemporaryDirectory() as d:
-            pictures(Path(d), train=False)
+            pictures(Path(d), n=0)
             sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL), Path(d)), indent=1)))
     if unknown := set(a.names) - RUNS.keys(): sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
     begin = time.time()

@@ -7,7 +7,7 @@ __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_lin
            'learn_from', 'folder_learner', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
            'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #4653a6ce
+# %% ../nbs/api/74_shell.ipynb #ed8cc87a
 import sys
 from functools import wraps
 from pathlib import Path
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from fastai.torch_core import get_model, set_seed
 from fastcore.meta import delegates
-from fastcore.script import call_parse
+from fastcore.script import Param, call_parse
 from .exports import export_table, from_csv
 from .folders import KeypointDataLoaders
 from .gallery import find, show_gallery, some_images
@@ -28,7 +28,7 @@ from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #93d69749
+# %% ../nbs/api/74_shell.ipynb #956023c1
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -43,7 +43,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #90e6a22c
+# %% ../nbs/api/74_shell.ipynb #0b6be0de
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -97,7 +97,7 @@ def folder_learner(
     "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
     return learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
-# %% ../nbs/api/74_shell.ipynb #79722347
+# %% ../nbs/api/74_shell.ipynb #b9cb77f9
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -118,6 +118,7 @@ def _finish(learn, out, run, facts): # the model, and pictures of what it finds
     print(f"types: {_picture(out/'types.png', lambda: show_gallery(learn, seen))}")
     print(f"found: {_picture(out/'found.png', lambda: learn.show_results(max_n=n, shuffle=False))}")
     print(f'things and what is left over: {suggest_score(seen.keypoints.score[seen.keypoints.real])}')
+    print(f'next:  look at {out/"types.png"}, then protokp_name {out} "0=…,1=…"')
 
 @call_parse
 @in_one_line
@@ -155,14 +156,14 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #85329e16
+# %% ../nbs/api/74_shell.ipynb #84d14375
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #9c820dc0
+# %% ../nbs/api/74_shell.ipynb #b6f76b85
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -191,7 +192,7 @@ def names_from(
 @in_one_line
 def protokp_name(
     model:str, # folder of `protokp_train`, or of a saved model
-    names:str='', # "0=bolt,3=nut,4=nut,5=-": a name given twice makes one type of two, - leaves a type out
+    names:Param('"0=bolt,3=nut,4=nut,5=-": a name given twice makes one type of two, - leaves a type out', str, opt=False, nargs='?')='', # what they are called
     min_score:float=-1., # from now on leave out what scores lower, 0 to 1
 ):
     "Say what the types are, for all predictions to come; without names, say what they are called"
@@ -201,8 +202,9 @@ def protokp_name(
     for t in types.kept: print(f"{types.names[t]}: {', '.join(str(i) for i,m in enumerate(types.merged) if m==t)}")
     left = [str(t) for t in range(len(types)) if types.dropped[types.merged[t]]]
     if left: print(f"left out: {', '.join(left)}")
+    if types.min_score: print(f'scores from {types.min_score:g}')
 
-# %% ../nbs/api/74_shell.ipynb #295daf39
+# %% ../nbs/api/74_shell.ipynb #da766d05
 @call_parse
 @in_one_line
 def protokp_predict(
@@ -223,7 +225,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #648b88c8
+# %% ../nbs/api/74_shell.ipynb #fb4bbfa3
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -235,7 +237,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #c40ff9db
+# %% ../nbs/api/74_shell.ipynb #97ea993a
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:
