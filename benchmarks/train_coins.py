@@ -45,7 +45,7 @@ def main():
     table = predict_images(model, [PHOTOGRAPH], size=whole_size(model), n_keypoints=ASKED, progress=False)
     scores = sorted(table.score, reverse=True)
     write(HERE/'results'/'coins.json', json.dumps(dict(what=__doc__.splitlines()[0], seed=0, windows=WINDOWS, window=WINDOW, size=model.card['size'], whole=whole_size(model), kernel_size=model.kernel_size,
-          n_keypoints=model.n_keypoints, types=model.n_prototypes, minutes=model.card['minutes'], threads=torch.get_num_threads(), commit=code, hardware=hardware(), torch=torch.__version__, coins=COINS, found=len(table),
+          n_keypoints=model.n_keypoints, minutes=model.card['minutes'], threads=torch.get_num_threads(), commit=code, hardware=hardware(), torch=torch.__version__, coins=COINS, found=len(table),
           lowest_coin=round(scores[COINS-1], 3), highest_other=round(scores[COINS], 3) if len(scores) > COINS else None, curve=log), indent=1) + '\n')
     print(table[['x', 'y', 'score', 'type']].round(2).to_string())
 
