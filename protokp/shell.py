@@ -7,7 +7,7 @@ __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_lin
            'learn_from', 'folder_learner', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
            'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #f5f54921
+# %% ../nbs/api/74_shell.ipynb #31127aef
 import sys
 from functools import wraps
 from pathlib import Path
@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from fastai.torch_core import get_model, set_seed
 from fastcore.meta import delegates
-from fastcore.script import Param, call_parse
+from fastcore.script import call_parse
 from .exports import export_table, from_csv
 from .folders import KeypointDataLoaders
 from .gallery import find, show_gallery, some_images
@@ -28,7 +28,7 @@ from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #8cbf7823
+# %% ../nbs/api/74_shell.ipynb #1dde267c
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -43,7 +43,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #220dab8b
+# %% ../nbs/api/74_shell.ipynb #eb28b2b6
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -97,7 +97,7 @@ def folder_learner(
     "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
     return learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
-# %% ../nbs/api/74_shell.ipynb #1e6d104f
+# %% ../nbs/api/74_shell.ipynb #09b4c071
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -156,14 +156,14 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #19b22511
+# %% ../nbs/api/74_shell.ipynb #fb30fc48
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #046e6116
+# %% ../nbs/api/74_shell.ipynb #baa97b60
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -192,10 +192,10 @@ def names_from(
 @in_one_line
 def protokp_name(
     model:str, # folder of `protokp_train`, or of a saved model
-    names:Param('"0=bolt,3=nut,4=nut,5=-": a name given twice makes one type of two, - leaves a type out', str, opt=False, nargs='?')='', # what they are called
+    names:str, # "0=bolt,3=nut,4=nut,5=-": a name given twice makes one type of two, - leaves a type out; "" only says what they are called
     min_score:float=-1., # from now on leave out what scores lower, 0 to 1
 ):
-    "Say what the types are, for all predictions to come; without names, say what they are called"
+    "Say what the types are, for all predictions to come"
     path = model_folder(model); types = names_from(types_of(ProtoKP.from_pretrained(path)), names)
     if min_score>=0: types = types.cut(min_score)
     if names or min_score>=0: save_types(path, types)
@@ -204,7 +204,7 @@ def protokp_name(
     if left: print(f"left out: {', '.join(left)}")
     if types.min_score: print(f'scores from {types.min_score:g}')
 
-# %% ../nbs/api/74_shell.ipynb #ebfb726c
+# %% ../nbs/api/74_shell.ipynb #a0b06f98
 @call_parse
 @in_one_line
 def protokp_predict(
@@ -225,7 +225,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #a6d8b98d
+# %% ../nbs/api/74_shell.ipynb #61ff8495
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -237,7 +237,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #ef0e1443
+# %% ../nbs/api/74_shell.ipynb #be219071
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:
