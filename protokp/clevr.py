@@ -10,7 +10,7 @@ __all__ = ['CLEVR_LIKE', 'RGB', 'RADIUS', 'FLOOR', 'MARGIN', 'SEEN', 'TRIES', 'A
            'clevr_layout', 'clevr_truth', 'mitsuba', 'mitsuba_scene', 'render_light', 'srgb', 'render_scene',
            'render_clevr', 'protokp_render']
 
-# %% ../nbs/api/64_clevr.ipynb #8966ab47
+# %% ../nbs/api/64_clevr.ipynb #64c70e68
 import json
 import math
 import os
@@ -27,11 +27,12 @@ import torch.nn.functional as F
 from fastcore.script import call_parse
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor
+from .core import either_spelling
 from .objects import merge_shards, missing_shards, parts_folder, shard_path, write_shard
 from .scenes import hashed_uniform
 from .truth import SceneTruth, hidden_share, scene_truth
 
-# %% ../nbs/api/64_clevr.ipynb #c87ca24f
+# %% ../nbs/api/64_clevr.ipynb #c6c4de3d
 CLEVR_LIKE = dict(shape=('cube','sphere','cylinder'), colour=('gray','red','blue','green','brown','purple','cyan','yellow'), size=('small','large'), material=('rubber','metal'))
 RGB = dict(gray=(87,87,87), red=(173,35,35), blue=(42,75,215), green=(29,105,20), brown=(129,74,25), purple=(129,38,192), cyan=(41,208,208), yellow=(255,238,51))
 RADIUS = (.35,.7) # of small and large things
@@ -61,7 +62,7 @@ class ClevrLike:
         if min(self.size)<1: raise ValueError(f'size: got {self.size}, wanted height and width in pixels')
         if self.spp<1 or math.isqrt(self.spp)**2!=self.spp: raise ValueError(f'spp: got {self.spp} samples a pixel, wanted a square number; try {max(round(self.spp**.5),1)**2}')
 
-# %% ../nbs/api/64_clevr.ipynb #d49737a2
+# %% ../nbs/api/64_clevr.ipynb #ecccca8b
 CAMERA,LOOK_AT,FOV = (7.4,-6.5,5.3),(0.,0.,.35),49.1 # place and aim, units; field of view across, degrees
 CROPPED = 192/320 # side of CLEVR's crop, as a share of the image's width
 
@@ -94,7 +95,7 @@ def inside_crop(
     reach = ahead[...,0]*CROPPED*math.tan(math.radians(FOV)/2)
     return torch.maximum(right.abs(), up.abs())[...,0]+radius <= reach
 
-# %% ../nbs/api/64_clevr.ipynb #96b1d6ee
+# %% ../nbs/api/64_clevr.ipynb #8a87a58e
 @dataclass
 class Layout:
     "Where everything is in B scenes, before any pixel"
@@ -139,7 +140,7 @@ def draw_layout(
         lay.good = lay.good & (free.any(1) | ~there[:,k])
     return lay
 
-# %% ../nbs/api/64_clevr.ipynb #895483ec
+# %% ../nbs/api/64_clevr.ipynb #fcc02553
 def meet_sphere(
     o:Tensor, # (…,3) origin relative to the middle of the thing, units of its radius
     d:Tensor, # (…,3) directions
@@ -149,7 +150,7 @@ def meet_sphere(
     root = b*b-a*c
     return torch.where(root>0, (-b-root.clamp(min=0).sqrt())/a, torch.inf)
 
-# %% ../nbs/api/64_clevr.ipynb #b641763e
+# %% ../nbs/api/64_clevr.ipynb #de92101c
 PARALLEL = 1e-9 # a direction this close to a plane counts as this steep, so that nothing is divided by 0
 
 def meet_slabs(
@@ -162,7 +163,7 @@ def meet_slabs(
     near,far = (-half-o)/d,(half-o)/d
     return torch.minimum(near, far).amax(-1), torch.maximum(near, far).amin(-1)
 
-# %% ../nbs/api/64_clevr.ipynb #e42eba79
+# %% ../nbs/api/64_clevr.ipynb #b4b277af
 def meet_cube(
     o:Tensor, # (…,3) origin relative to the middle, turned into the cube's axes
     d:Tensor, # (…,3) directions
@@ -182,7 +183,7 @@ def meet_cylinder(
     enter,leave = torch.maximum(enter, (-b-reach)/a),torch.minimum(leave, (-b+reach)/a)
     return torch.where((root>0) & (enter<leave), enter, torch.inf)
 
-# %% ../nbs/api/64_clevr.ipynb #4fbdca09
+# %% ../nbs/api/64_clevr.ipynb #cb9f77a0
 def object_heights(
     lay:Layout, # of B scenes
 )->Tensor: # (B,N) units above the floor
@@ -205,7 +206,7 @@ def ray_depths(
     t = t.masked_fill(~lay.there[...,None], torch.inf)
     return t.view(*t.shape[:2], *size), (origin[:,None]-middle).norm(dim=-1)
 
-# %% ../nbs/api/64_clevr.ipynb #903f8f80
+# %% ../nbs/api/64_clevr.ipynb #9e8fd5f1
 def masks_of(
     depth:Tensor, # (B,N,H,W) from `ray_depths`
 )->tuple: # segmentation (B,H,W) uint8, amodal (B,N,H,W) bool
@@ -224,7 +225,7 @@ def shown_share(
     def some(lay): return (masks_of(ray_depths(lay, recipe.size)[0])[0][:,None]==rows).float().mean((2,3))
     return torch.cat([some(lay[i:i+AT_ONCE]) for i in range(0, len(lay.xy), AT_ONCE)])
 
-# %% ../nbs/api/64_clevr.ipynb #91bef932
+# %% ../nbs/api/64_clevr.ipynb #ec5ec7b6
 def clevr_layout(
     recipe:ClevrLike, # of the scenes
     index:Tensor, # (B,) int64, which scenes
@@ -250,7 +251,7 @@ def clevr_truth(
     segmentation,amodal = masks_of(depth)
     return scene_truth(segmentation, lay.kind.masked_fill(~lay.there[...,None], -1), amodal, away.masked_fill(~lay.there, torch.nan))
 
-# %% ../nbs/api/64_clevr.ipynb #159c42ea
+# %% ../nbs/api/64_clevr.ipynb #156c739b
 VARIANT = 'scalar_rgb'
 BLOCK = 32 # side of the squares the picture is rendered in, pixels; left alone it follows from the number of threads, and the grain with it
 BOUNCES = 5 # vertices of a light path: enough for what metal shows of its neighbours
@@ -268,7 +269,7 @@ def mitsuba(
     drjit.set_thread_count(threads)
     return mi
 
-# %% ../nbs/api/64_clevr.ipynb #4a1eb59c
+# %% ../nbs/api/64_clevr.ipynb #122847da
 def _rgb(values): return dict(type='rgb', value=list(values))
 
 def _material(kind):
@@ -287,7 +288,7 @@ def _things(mi, lay): # the shapes of one scene
             yield dict(type='cylinder', p0=[x,y,0], p1=[x,y,2*r], radius=r, bsdf=bsdf)
             yield dict(type='disk', to_world=T().translate([x,y,2*r])@T().scale(r), bsdf=bsdf)
 
-# %% ../nbs/api/64_clevr.ipynb #b786b427
+# %% ../nbs/api/64_clevr.ipynb #da8d9077
 def mitsuba_scene(
     mi, # from `mitsuba`
     recipe:ClevrLike, # of the scene
@@ -305,7 +306,7 @@ def mitsuba_scene(
                 floor=dict(type='rectangle', to_world=T().scale(60), bsdf=dict(type='diffuse', reflectance=_rgb([GREY]*3))), sky=dict(type='constant', radiance=_rgb([SKY]*3)),
                 **{f'light{i}':light(p, s.numpy(), h, r) for i,((p,h,r),s) in enumerate(zip(LIGHTS, lay.lights))}, **{f'thing{i}':t for i,t in enumerate(_things(mi, lay))})
 
-# %% ../nbs/api/64_clevr.ipynb #ab0ae35a
+# %% ../nbs/api/64_clevr.ipynb #3d7f1a70
 def render_light(
     mi, # from `mitsuba`
     scene:dict, # from `mitsuba_scene`
@@ -316,7 +317,7 @@ def render_light(
     def only(light): return {k:v for k,v in scene.items() if k==light or k not in lights}
     return sum(np.array(mi.render(mi.load_dict(only(k)), seed=seed+i)) for i,k in enumerate(lights))
 
-# %% ../nbs/api/64_clevr.ipynb #6da42892
+# %% ../nbs/api/64_clevr.ipynb #09d66fc0
 def srgb(
     linear:np.ndarray, # light, 1 is white
 )->np.ndarray: # u8
@@ -324,7 +325,7 @@ def srgb(
     low = linear.clip(0, 1)
     return (255*np.where(low<=.0031308, 12.92*low, 1.055*np.maximum(low, 1e-9)**(1/2.4)-.055)).round().astype(np.uint8)
 
-# %% ../nbs/api/64_clevr.ipynb #3313d197
+# %% ../nbs/api/64_clevr.ipynb #ca7c0584
 def render_scene(
     recipe:ClevrLike, # of the scene
     i:int, # which
@@ -337,7 +338,7 @@ def render_scene(
     return dict(image=srgb(light), segmentation=truth.segmentation[0].numpy(), properties=truth.properties[0].numpy(), depth=truth.depth[0].numpy(),
                 amodal=truth.amodal[0].numpy(), visibility=(1-hidden_share(truth)[0]).numpy().astype(np.float32))
 
-# %% ../nbs/api/64_clevr.ipynb #523773fc
+# %% ../nbs/api/64_clevr.ipynb #8a0a6f7a
 TOGETHER = 16 # scenes of a shard: all that a killed process loses
 
 def _numbers(i, n): return range(i*TOGETHER, min((i+1)*TOGETHER, n)) # of the scenes in shard i
@@ -362,7 +363,7 @@ def _missing(path, recipe, n): # shards to be rendered
     shards = range(-(-n//TOGETHER)); missing = missing_shards(path, len(shards))
     return [i for i in shards if i in missing or shard_path(path, i).is_file() and _read(shard_path(path, i), recipe)!=len(_numbers(i, n))]
 
-# %% ../nbs/api/64_clevr.ipynb #caad42b1
+# %% ../nbs/api/64_clevr.ipynb #96f26c83
 def render_clevr(
     path:str, # objects file to make
     n:int, # scenes
@@ -385,7 +386,8 @@ def render_clevr(
         if pool: pool.shutdown(cancel_futures=True)
     return merge_shards(path, -(-n//TOGETHER), CLEVR_LIKE, 'CLEVR-like', source, recipe.seed)
 
-# %% ../nbs/api/64_clevr.ipynb #01284472
+# %% ../nbs/api/64_clevr.ipynb #02382f09
+@either_spelling
 @call_parse
 def protokp_render(
     path:str, # objects file to make, NAME.h5

@@ -7,7 +7,7 @@ __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_lin
            'learn_from', 'folder_learner', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
            'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #31127aef
+# %% ../nbs/api/74_shell.ipynb #dcb696fc
 import sys
 from functools import wraps
 from pathlib import Path
@@ -16,6 +16,7 @@ import pandas as pd
 from fastai.torch_core import get_model, set_seed
 from fastcore.meta import delegates
 from fastcore.script import call_parse
+from .core import either_spelling
 from .exports import export_table, from_csv
 from .folders import KeypointDataLoaders
 from .gallery import find, show_gallery, some_images
@@ -28,7 +29,7 @@ from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #1dde267c
+# %% ../nbs/api/74_shell.ipynb #f6b28f37
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -43,7 +44,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #eb28b2b6
+# %% ../nbs/api/74_shell.ipynb #d1b9914d
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -97,7 +98,7 @@ def folder_learner(
     "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
     return learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
-# %% ../nbs/api/74_shell.ipynb #09b4c071
+# %% ../nbs/api/74_shell.ipynb #97169ace
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -120,6 +121,7 @@ def _finish(learn, out, run, facts): # the model, and pictures of what it finds
     print(f'things and what is left over: {suggest_score(seen.keypoints.score[seen.keypoints.real])}')
     print(f'next:  look at {out/"types.png"}, then protokp_name {out} "0=…,1=…"')
 
+@either_spelling
 @call_parse
 @in_one_line
 def protokp_train(
@@ -156,14 +158,14 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #fb30fc48
+# %% ../nbs/api/74_shell.ipynb #34452cf4
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #baa97b60
+# %% ../nbs/api/74_shell.ipynb #97b4bc2f
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -188,6 +190,7 @@ def names_from(
         types = name_type(types, int(type), name)
     return types
 
+@either_spelling
 @call_parse
 @in_one_line
 def protokp_name(
@@ -204,7 +207,8 @@ def protokp_name(
     if left: print(f"left out: {', '.join(left)}")
     if types.min_score: print(f'scores from {types.min_score:g}')
 
-# %% ../nbs/api/74_shell.ipynb #a0b06f98
+# %% ../nbs/api/74_shell.ipynb #565e324b
+@either_spelling
 @call_parse
 @in_one_line
 def protokp_predict(
@@ -225,7 +229,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #61ff8495
+# %% ../nbs/api/74_shell.ipynb #bb565cca
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -237,7 +241,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #be219071
+# %% ../nbs/api/74_shell.ipynb #ff99dc12
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:
@@ -248,6 +252,7 @@ def read_table(
     if path.suffix=='.parquet': return pd.read_parquet(path)
     raise ValueError(f'{path}: got a file that ends in {path.suffix!r}, wanted .csv or .parquet, which keep everything')
 
+@either_spelling
 @call_parse
 @in_one_line
 def protokp_export(
