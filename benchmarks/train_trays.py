@@ -30,7 +30,6 @@ RUNS = {
     'not turned round': (dict(upright=False), (0, 1, 2)),
     'types placed later': (dict(start=.55), (0,)),
     'twelve types': (dict(n_prototypes=12), (0,)),
-    'float32': (dict(bf16=False), (0,)),
     'fifty pictures': (dict(pictures=50), (0,)),
     'twenty pictures': (dict(pictures=20), (0,)),
 }

@@ -7,7 +7,7 @@ __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_lin
            'learn_from', 'folder_learner', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
            'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #dcb696fc
+# %% ../nbs/api/74_shell.ipynb #1934e9a0
 import sys
 from functools import wraps
 from pathlib import Path
@@ -29,7 +29,7 @@ from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #f6b28f37
+# %% ../nbs/api/74_shell.ipynb #cb18e94e
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -44,7 +44,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #d1b9914d
+# %% ../nbs/api/74_shell.ipynb #9c182bd2
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -98,7 +98,7 @@ def folder_learner(
     "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
     return learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
-# %% ../nbs/api/74_shell.ipynb #97169ace
+# %% ../nbs/api/74_shell.ipynb #8dd3449e
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -158,14 +158,14 @@ def protokp_train(
         sys.exit(130)
     _finish(learn, out, run, facts)
 
-# %% ../nbs/api/74_shell.ipynb #34452cf4
+# %% ../nbs/api/74_shell.ipynb #e1391fcf
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #97b4bc2f
+# %% ../nbs/api/74_shell.ipynb #57de5a4b
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -207,14 +207,14 @@ def protokp_name(
     if left: print(f"left out: {', '.join(left)}")
     if types.min_score: print(f'scores from {types.min_score:g}')
 
-# %% ../nbs/api/74_shell.ipynb #565e324b
+# %% ../nbs/api/74_shell.ipynb #82c8e4c6
 @either_spelling
 @call_parse
 @in_one_line
 def protokp_predict(
     model:str, # folder of `protokp_train`, or of a saved model
     items:str, # a folder of pictures, searched in depth, or one picture
-    out:str='found.csv', # file to write; the ending says the format: .csv, .parquet, .json (COCO), .xml (CVAT)
+    out:str, # file to write; the ending says the format: .csv, .parquet, .json (COCO), .xml (CVAT)
     format:str='', # csv, parquet, coco, coco_results, label_studio or cvat, where the ending is not enough
     n_keypoints:int=0, # most things in one picture; as in training if left out
     min_score:float=-1., # leave out what scores lower, 0 to 1; as saved with the model if left out
@@ -229,7 +229,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #bb565cca
+# %% ../nbs/api/74_shell.ipynb #19f45cda
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -241,7 +241,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #ff99dc12
+# %% ../nbs/api/74_shell.ipynb #59887a29
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:

@@ -1,11 +1,15 @@
 "What the README promises, done: its ten lines run on a folder of pictures and give the shapes they say"
-import re
+import re, shlex
+from importlib import import_module
 
 import matplotlib
 import numpy as np
+import pytest
 import torch
+from fastcore.script import anno_parser
 from PIL import Image
-from run_nb import ROOT
+from protokp.core import respelled
+from run_nb import ROOT, notebooks, read_cells, settings
 
 matplotlib.use('Agg')
 README = (ROOT/'README.md').read_text()
@@ -34,3 +38,25 @@ def test_two_commands():
     "Both set-up commands stand in the README, as CI and users run them"
     assert "```sh\npip install . && protokp_demo\n```" in README.replace('``` sh', '```sh')
     assert "```sh\npip install -e '.[dev]' && pytest\n```" in README.replace('``` sh', '```sh')
+
+
+SCRIPTS = dict(re.findall(r'(\w+)=([\w.:]+)', settings()['console_scripts']))
+PAGES = [ROOT/'README.md', *notebooks()]
+
+
+def commands(page):
+    "Lines of a page's shell blocks that call a command of ours"
+    text = page.read_text() if page.suffix == '.md' else '\n'.join(src for kind, src in read_cells(page) if kind == 'markdown')
+    lines = '\n'.join(re.findall(r'```(?:sh|bash)\n(.*?)```', text.replace('``` sh', '```sh'), re.S)).splitlines()
+    return [part for line in lines for part in line.split('&&') if part.split() and part.split()[0] in SCRIPTS]
+
+
+@pytest.mark.parametrize('page', [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
+def test_commands_parse(page):
+    "What a page tells people to type is what the command takes"
+    for line in commands(page):
+        name, *args = shlex.split(line, comments=True)
+        module, function = SCRIPTS[name].split(':')
+        parser = anno_parser(getattr(import_module(module), function))
+        try: parser.parse_args([respelled(a, parser._option_string_actions) for a in args])
+        except SystemExit as e: pytest.fail(f'{line.strip()}: exit code {e.code}')
