@@ -6,7 +6,7 @@
 __all__ = ['FORMAT', 'BACKGROUNDS', 'BACKDROP', 'SHADES', 'FAR', 'Output', 'Encoder', 'to_cells', 'to_pixels', 'coarse_window',
            'ProtoKP', 'paste', 'scene_of']
 
-# %% ../nbs/api/21_model.ipynb #392cfd07
+# %% ../nbs/api/21_model.ipynb #12fd3bed
 import json
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from .prototypes import random_prototypes
 from .render import VAR, alpha_blend, splat, splat_each
 from .unet import UNet, groups
 
-# %% ../nbs/api/21_model.ipynb #1a7afcc2
+# %% ../nbs/api/21_model.ipynb #987682cf
 @dataclass
 class Output:
     "All that the model says about a batch of images"
@@ -47,7 +47,7 @@ class Output:
         "The record again"
         return out if isinstance(out, cls) else cls(out[0], Keypoints(*out[1:8]), *out[8:])
 
-# %% ../nbs/api/21_model.ipynb #7fd9b4b8
+# %% ../nbs/api/21_model.ipynb #801e40b0
 class Encoder(nn.Module):
     "Image to feature map and score map (Table 9)"
     def __init__(self,
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         features = self.features(F.pixel_unshuffle(x, self.stride) if self.stride>1 else x)
         return full_precision(features), full_precision(self.head(features)).sigmoid()
 
-# %% ../nbs/api/21_model.ipynb #7e5c94e4
+# %% ../nbs/api/21_model.ipynb #e49321cf
 def to_cells(
     xy:Tensor, # (...,2) pixels
     stride:int, # s, pixels a cell
@@ -91,7 +91,7 @@ def coarse_window(
     "The window in cells: the odd number next to b/s"
     return kernel_size if stride==1 else max(3, kernel_size//stride|1)
 
-# %% ../nbs/api/21_model.ipynb #0a6f1c76
+# %% ../nbs/api/21_model.ipynb #e3bfcfbe
 FORMAT = 1 # of what `save_pretrained` writes; a reader refuses numbers it does not know
 BACKGROUNDS = 'fixed','image' # alike in all images, or tinted by each
 BACKDROP = 8 # cells a side of the picture that a background is spread out from: too few to paint things
@@ -140,7 +140,7 @@ class ProtoKP(nn.Module):
         if name!='config' and name in self.__dict__.get('config', {}): return self.config[name]
         return super().__getattr__(name)
 
-# %% ../nbs/api/21_model.ipynb #242851e8
+# %% ../nbs/api/21_model.ipynb #d7d711e5
 @patch
 def sample(self:ProtoKP,
     features:Tensor, # (B,C,H,W)
@@ -171,7 +171,7 @@ def centred(self:ProtoKP,
     centre = kp.xy.detach() + self.type_offset[kp.type]
     return replace(kp, centre=centre, box=torch.cat([centre,centre], -1) + self.type_extent[kp.type])
 
-# %% ../nbs/api/21_model.ipynb #4afcaae6
+# %% ../nbs/api/21_model.ipynb #43e5d907
 FAR = -30. # logit beyond a patch: black, and as transparent as float32 can tell
 
 def paste(
@@ -187,7 +187,7 @@ def paste(
     canvas = patches.new_full((B,K,4,(H+2*margin)*(W+2*margin)), FAR).scatter(3, where, patches.flatten(3))
     return canvas.view(B,K,4,H+2*margin,W+2*margin)[...,margin:margin+H,margin:margin+W]
 
-# %% ../nbs/api/21_model.ipynb #a7cabc64
+# %% ../nbs/api/21_model.ipynb #4c200fca
 @patch
 def compute_in(self:ProtoKP,
     dtype:torch.dtype=None, # of the networks' convolutions, `torch.bfloat16` say; as they are if left out
@@ -206,7 +206,7 @@ def encode(self:ProtoKP,
     "The encoder"
     with self._in_half(x.device): return self.encoder(x)
 
-# %% ../nbs/api/21_model.ipynb #7fab6f6e
+# %% ../nbs/api/21_model.ipynb #8b1fd46d
 @patch
 def draw(self:ProtoKP,
     dots:Tensor, # (B,C,H,W) what keypoints paint, one cell a `stride` of pixels
@@ -224,7 +224,7 @@ def cells(self:ProtoKP,
     if size[0]%s or size[1]%s: raise ValueError(f'image of {size[0]}x{size[1]}: wanted sides that the stride {s} divides; resize to {size[0]//s*s}x{size[1]//s*s}, or take stride=1')
     return size[0]//s, size[1]//s
 
-# %% ../nbs/api/21_model.ipynb #56a9988b
+# %% ../nbs/api/21_model.ipynb #0f017d2b
 @patch
 def decode(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -244,7 +244,7 @@ def decode(self:ProtoKP,
         dots = splat(to_cells(xy, self.stride), features, self.cells(size), self.splat_var)
     return self.draw(dots).sigmoid(), None, None
 
-# %% ../nbs/api/21_model.ipynb #e294f74f
+# %% ../nbs/api/21_model.ipynb #e1ace75c
 @patch
 def decode_each(self:ProtoKP,
     xy:Tensor, # (B,K,2) pixels
@@ -266,7 +266,7 @@ def decode_each(self:ProtoKP,
     parts = zip(xy.split(chunk, 1), features.split(chunk, 1))
     return torch.cat([checkpoint(part, *p, use_reentrant=False) if torch.is_grad_enabled() else part(*p) for p in parts], 1)
 
-# %% ../nbs/api/21_model.ipynb #46e1d81f
+# %% ../nbs/api/21_model.ipynb #8aa86bd1
 def scene_of(
     features:Tensor, # (B,C,H,W)
 )->Tensor: # (B,C,2,2) unit vectors
@@ -284,7 +284,7 @@ def background_layer(self:ProtoKP,
     if scene is not None: colours = colours + spread(full_precision(self.tint(scene)))
     return torch.cat([colours, torch.zeros_like(colours[:,:1])], 1)
 
-# %% ../nbs/api/21_model.ipynb #30e064ee
+# %% ../nbs/api/21_model.ipynb #eaa09cb2
 @patch
 @torch.no_grad()
 def start_background(self:ProtoKP,
@@ -295,7 +295,7 @@ def start_background(self:ProtoKP,
     usual = F.adaptive_avg_pool2d(images.median(0).values[None], BACKDROP)
     self.backdrop.copy_(torch.logit(usual.clamp(*SHADES)))
 
-# %% ../nbs/api/21_model.ipynb #b9dc32a3
+# %% ../nbs/api/21_model.ipynb #bccb8f95
 @patch
 def empty_layer(self:ProtoKP,
     size:tuple, # (H, W) of the image
@@ -304,7 +304,7 @@ def empty_layer(self:ProtoKP,
     if self.background: return self.background_layer(size)[0]
     return self.draw(self.prototypes.new_zeros(1, self.channels, *self.cells(size)))[0]
 
-# %% ../nbs/api/21_model.ipynb #dcb28b82
+# %% ../nbs/api/21_model.ipynb #9b6c2a3e
 @patch
 def forward(self:ProtoKP,
     x:Tensor, # (B,3,H,W) in [0,1]
@@ -320,7 +320,7 @@ def forward(self:ProtoKP,
     image,layers,alpha = self.decode(kp.xy[some], kp.score[some], kp.descriptor[some], x.shape[-2:], scene=scene) if repaint!=0 else (None,)*3
     return Output(image, kp, score_map, features, layers, alpha)
 
-# %% ../nbs/api/21_model.ipynb #92a8ac48
+# %% ../nbs/api/21_model.ipynb #08427e9b
 @patch
 def save_pretrained(self:ProtoKP,
     path:str, # folder to write into, made if it is missing
@@ -332,6 +332,7 @@ def save_pretrained(self:ProtoKP,
     weights,config = path/'model.safetensors',path/'config.json'
     save_file({k:v.to(dtype or v.dtype).contiguous() for k,v in self.state_dict().items()}, weights.with_suffix('.part'))
     config.with_suffix('.part').write_text(json.dumps(dict(format=FORMAT, model=self.config, card=card), indent=1))
+    weights.with_suffix('.part').chmod(config.with_suffix('.part').stat().st_mode) # safetensors makes files that others may not read
     for f in (weights, config): f.with_suffix('.part').replace(f)
     return path
 
