@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['random_state', 'set_random_state', 'fit_state', 'set_fit_state', 'ResumeCallback']
 
-# %% ../nbs/api/49_resume.ipynb #f9afe07a
+# %% ../nbs/api/49_resume.ipynb #61c7948f
 import json
 import random
 import time
@@ -19,7 +19,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from .learner import KeypointLearner
 
-# %% ../nbs/api/49_resume.ipynb #dfd6c19e
+# %% ../nbs/api/49_resume.ipynb #0f9e5658
 def _tuples(state): version,numbers,gauss = state; return version, tuple(numbers), gauss # of Python's generator
 
 def random_state()->dict: # plain numbers and tensors
@@ -37,7 +37,7 @@ def set_random_state(
     random.setstate(_tuples(state['python']))
     kind,numbers,*rest = state['numpy']; np.random.set_state((kind, np.array(numbers, dtype=np.uint32), *rest))
 
-# %% ../nbs/api/49_resume.ipynb #59eeae55
+# %% ../nbs/api/49_resume.ipynb #97bf8397
 def _makers(learn): return [f for f in learn.dls.train.after_batch.fs if hasattr(f, 'drawn')]
 
 def fit_state(
@@ -61,7 +61,7 @@ def set_fit_state(
     learn.dls.train.rng.setstate(_tuples(state['shuffle']))
     set_random_state(state['random'])
 
-# %% ../nbs/api/49_resume.ipynb #13b38f03
+# %% ../nbs/api/49_resume.ipynb #dc319571
 class ResumeCallback(Callback):
     "After each epoch writes `state.pth`, and a line of `log.jsonl`; ends the fit before time is up"
     order = 90
@@ -69,8 +69,9 @@ class ResumeCallback(Callback):
         path:str, # folder of this run
         minutes:float=float('inf'), # of training, in all calls together
         stop_after:float=float('inf'), # minutes of this call
+        about:dict=None, # what the run rests on, plain values: data, settings; a run that began with others is refused
     ):
-        self.path,self.limit,self.stop_after = Path(path),60*minutes,60*stop_after
+        self.path,self.limit,self.stop_after,self.about = Path(path),60*minutes,60*stop_after,about or {}
         self.before,self.done,self.curve,self.state = 0.,0,[],None
         self.file = self.path/'state.pth'
 
@@ -79,6 +80,9 @@ class ResumeCallback(Callback):
         if not self.file.exists(): return 0
         try: self.state = torch.load(self.file, map_location=device, weights_only=True)
         except Exception as e: raise ValueError(f'{self.file}: got a file that torch cannot read ({e}), wanted the state of a run; remove it to begin anew') from e
+        began = self.state.get('about', {})
+        for k,v in self.about.items():
+            if began.get(k, v)!=v: raise ValueError(f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with that, or begin anew in another folder')
         self.before,self.done,self.curve = (self.state[k] for k in ('seconds','epochs','curve'))
         return self.done
 
@@ -101,7 +105,7 @@ class ResumeCallback(Callback):
         "An epoch begins"
         self.epoch_began = time.time()
 
-# %% ../nbs/api/49_resume.ipynb #70f8277e
+# %% ../nbs/api/49_resume.ipynb #eb53cfa5
 def _number(v): return round(float(v), 5) if v is not None and v==v else None
 
 @patch
@@ -113,13 +117,13 @@ def after_epoch(self:ResumeCallback):
     self.curve.append(row)
     part = self.file.with_suffix('.part')
     smooth = self.recorder.smooth_loss
-    torch.save(dict(fit_state(self.learn), smooth=(smooth.count, smooth.val), n_epoch=self.n_epoch, epochs=self.epoch+1, seconds=self.seconds, curve=self.curve), part)
+    torch.save(dict(fit_state(self.learn), smooth=(smooth.count, smooth.val), n_epoch=self.n_epoch, epochs=self.epoch+1, seconds=self.seconds, curve=self.curve, about=self.about), part)
     part.replace(self.file)
     with open(self.path/'log.jsonl', 'a') as f: f.write(json.dumps(row)+'\n')
     next_epoch = 1.2*(time.time()-self.epoch_began)
     if self.seconds+next_epoch>self.limit or time.time()-self.begin+next_epoch>self.stop_after: raise CancelFitException
 
-# %% ../nbs/api/49_resume.ipynb #a291c418
+# %% ../nbs/api/49_resume.ipynb #eea5f531
 @patch
 def fit_resumable(self:KeypointLearner,
     path:str, # folder for the state: the same again to go on
@@ -128,10 +132,11 @@ def fit_resumable(self:KeypointLearner,
     pct_start:float=.7, # share of the plan before the rate falls
     minutes:float=float('inf'), # of training, in all calls together
     stop_after:float=float('inf'), # minutes of this call
+    about:dict=None, # what the run rests on, of `ResumeCallback`
     **kwargs, # for `fit_flat_cos`
 )->ResumeCallback: # `.done` epochs, `.curve` (a row an epoch), `.before` seconds
     "`fit_flat_cos` in as many calls as it takes; raises `ValueError`"
-    run = ResumeCallback(path, minutes, stop_after)
+    run = ResumeCallback(path, minutes, stop_after, about)
     done = run.load(next(self.model.parameters()).device)
     if done and run.state.get('n_epoch', n_epoch)!=n_epoch: raise ValueError(f"n_epoch: got {n_epoch}, wanted {run.state['n_epoch']}, with which the run in {path} began; its rates follow that plan")
     if done<n_epoch and run.before<run.limit:

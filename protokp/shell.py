@@ -4,15 +4,18 @@
 
 # %% auto #0
 __all__ = ['WRONG', 'EPOCH_STEPS', 'FOLDER_RECIPE', 'PLACED', 'OUT', 'in_one_line', 'image_size_of', 'repeat_training',
-           'learn_from', 'folder_learner', 'place_in_the_end', 'protokp_train', 'model_folder', 'name_type',
-           'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table', 'protokp_export']
+           'learn_from', 'folder_learner', 'place_in_the_end', 'each_once', 'pictures_of', 'names_of', 'protokp_train',
+           'model_folder', 'name_type', 'names_from', 'protokp_name', 'protokp_predict', 'save_crops', 'read_table',
+           'protokp_export']
 
-# %% ../nbs/api/74_shell.ipynb #1934e9a0
+# %% ../nbs/api/74_shell.ipynb #3d4c200f
+import hashlib
 import sys
 from functools import wraps
 from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from fastai.torch_core import get_model, set_seed
 from fastcore.meta import delegates
 from fastcore.script import call_parse
@@ -29,7 +32,7 @@ from .predict import keypoint_crops, predict_images
 from .resume import ResumeCallback
 from .suggest import suggest_score, suggest_settings
 
-# %% ../nbs/api/74_shell.ipynb #cb18e94e
+# %% ../nbs/api/74_shell.ipynb #2a919696
 WRONG = (OSError, ValueError, ImportError) # what commands answer in one line; anything else is a fault of ours and keeps its traceback
 
 def in_one_line(
@@ -44,7 +47,7 @@ def in_one_line(
             sys.exit(1)
     return command
 
-# %% ../nbs/api/74_shell.ipynb #9c182bd2
+# %% ../nbs/api/74_shell.ipynb #cff82d6a
 EPOCH_STEPS = 50 # batches of an epoch, about
 FOLDER_RECIPE = dict(RECIPE, stride=2, padding='reflection', start=.25) # what a folder of photographs is learned with
 
@@ -98,7 +101,7 @@ def folder_learner(
     "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
     return learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
-# %% ../nbs/api/74_shell.ipynb #8dd3449e
+# %% ../nbs/api/74_shell.ipynb #9b86a1f1
 PLACED = 192 # pictures that types are placed on once more in the end
 
 def place_in_the_end(
@@ -111,10 +114,37 @@ def place_in_the_end(
 
 def _picture(file, show): show(); plt.savefig(file, dpi=110); plt.close('all'); return file
 
-def _finish(learn, out, run, facts): # the model, and pictures of what it finds
+def each_once(
+    learn:KeypointLearner, # whose epochs may take pictures several times
+    n:int=PLACED, # pictures at most
+)->torch.Tensor: # (n,3,H,W)
+    "Pictures it learned from, to be looked at"
+    return some_images(learn, min(n, len(set(learn.dls.train_ds.items))), ds_idx=0)
+
+def pictures_of(
+    learn:KeypointLearner, # on a folder
+)->str: # their number, and a digest of names and sizes in bytes: other pictures, another text
+    "Which pictures a learner has"
+    files = sorted({Path(p) for ds in (learn.dls.train_ds,learn.dls.valid_ds) for p in ds.items})
+    return f"{len(files)}, {hashlib.sha256(''.join(f'{p.name} {p.stat().st_size}/' for p in files).encode()).hexdigest()[:8]}"
+
+def names_of(
+    before:ProtoKP, # saved earlier in the same place, or None
+    model:ProtoKP, # to be saved now
+)->dict: # for the card; empty if there were none, or if the types are others by now, which a warning says
+    "What somebody called the types"
+    types = before.card.get('types') if before else None
+    if not types: return {}
+    if before.prototypes.shape==model.prototypes.shape and torch.allclose(before.prototypes, model.prototypes.cpu(), atol=1e-3): return dict(types=types)
+    print(f'training has moved the types since they were named, so they want names again; they were {TypeNames.from_dict(types)}', file=sys.stderr)
+    return {}
+
+def _save(learn, out, before, **facts): return learn.save_pretrained(out/'model', **facts, **names_of(before, get_model(learn.model)))
+
+def _finish(learn, out, run, before, facts): # the model, and pictures of what it finds
     learn.to_fp32(); place_in_the_end(learn)
-    learn.save_pretrained(out/'model', minutes=round(run.before/60, 1), epochs=len(run.curve), **facts)
-    seen,n = find(learn, some_images(learn, PLACED, ds_idx=0)),min(4, len(learn.dls.valid_ds))
+    _save(learn, out, before, minutes=round(run.before/60, 1), epochs=len(run.curve), **facts)
+    seen,n = find(learn, each_once(learn)),min(4, len(learn.dls.valid_ds))
     print(f"model: {out/'model'}\nlog:   {out/'log.jsonl'}")
     print(f"types: {_picture(out/'types.png', lambda: show_gallery(learn, seen))}")
     print(f"found: {_picture(out/'found.png', lambda: learn.show_results(max_n=n, shuffle=False))}")
@@ -145,27 +175,31 @@ def protokp_train(
     found = suggest_settings(path, image_size_of(size), kernel_size, n_keypoints)
     learn = learn_from(path, found, n_prototypes, bs, seed=seed, repeats=repeats, device=device or None)
     if bf16: learn.to_bf16()
+    about = dict(pictures=pictures_of(learn), size=list(found.size), kernel_size=found.kernel_size, n_keypoints=found.n_keypoints, n_prototypes=n_prototypes,
+                 steps=len(learn.dls.train), bs=bs, lr=lr, seed=seed)
+    run = ResumeCallback(out, about=about); run.load()
+    before = ProtoKP.from_pretrained(out/'model') if (out/'model'/'config.json').exists() else None
     out.mkdir(parents=True, exist_ok=True)
     if found.window or found.number: print(f"{found}, as seen in the pictures: {_picture(out/'suggested.png', found.plot)}")
     n,(h,w) = len(set(learn.dls.train_ds.items)),learn.dls.size
     print(f'{n} pictures to learn from, {len(learn.dls.valid_ds)} to look at, {h}x{w} pixels; {len(learn.dls.train)} steps an epoch')
-    run,facts = ResumeCallback(out),dict(seed=seed, data=f'{n} pictures of a folder', n_images=n)
-    try: run = learn.fit_resumable(out, epochs, lr, minutes=minutes or float('inf'))
+    facts = dict(seed=seed, data=f'{n} pictures of a folder', n_images=n)
+    try: run = learn.fit_resumable(out, epochs, lr, minutes=minutes or float('inf'), about=about)
     except KeyboardInterrupt:
         run.load()
-        learn.save_pretrained(out/'model', epochs=run.done, **facts)
+        _save(learn, out, before, epochs=run.done, **facts)
         print(f'interrupted: {run.done} of {epochs} epochs are kept in {out}, and the model as it is in {out/"model"}; the same command goes on', file=sys.stderr)
         sys.exit(130)
-    _finish(learn, out, run, facts)
+    _finish(learn, out, run, before, facts)
 
-# %% ../nbs/api/74_shell.ipynb #e1391fcf
+# %% ../nbs/api/74_shell.ipynb #c797ed6a
 def model_folder(
     path:str, # folder of `protokp_train`, or of a saved model
 )->Path: # of the saved model
     "Where the model lies"
     return Path(path)/'model' if (Path(path)/'model'/'config.json').exists() else Path(path)
 
-# %% ../nbs/api/74_shell.ipynb #57de5a4b
+# %% ../nbs/api/74_shell.ipynb #ddc78447
 OUT = '-' # in place of a name: leave the type out
 
 def name_type(
@@ -207,7 +241,7 @@ def protokp_name(
     if left: print(f"left out: {', '.join(left)}")
     if types.min_score: print(f'scores from {types.min_score:g}')
 
-# %% ../nbs/api/74_shell.ipynb #82c8e4c6
+# %% ../nbs/api/74_shell.ipynb #34e764f9
 @either_spelling
 @call_parse
 @in_one_line
@@ -229,7 +263,7 @@ def protokp_predict(
     print(f"{len(table)} things in {len(table.attrs['images'])} pictures: {written}")
     if crops: print(f'{save_crops(table, items, crops)} crops: {crops}')
 
-# %% ../nbs/api/74_shell.ipynb #19f45cda
+# %% ../nbs/api/74_shell.ipynb #2714ad99
 def save_crops(
     table:pd.DataFrame, # of keypoints
     where:str, # folder that the names of the images start from, or the one image
@@ -241,7 +275,7 @@ def save_crops(
         file.parent.mkdir(parents=True, exist_ok=True); crop.save(file)
     return len(table)
 
-# %% ../nbs/api/74_shell.ipynb #59887a29
+# %% ../nbs/api/74_shell.ipynb #cb198a8e
 def read_table(
     path:str, # .csv or .parquet, written by `protokp_predict`
 )->pd.DataFrame:
