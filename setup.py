@@ -1,4 +1,5 @@
 "The package as `settings.ini` describes it: name, version and requirements are written there alone"
+
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup
@@ -31,7 +32,11 @@ setup(
     package_data={cfg['lib_name']: ['sets/*.h5', 'weights/*/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')},
-    entry_points={'console_scripts': cfg['console_scripts'].split(),
-                  'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"]},
+    extras_require={
+        k.removesuffix('_requirements'): v.split() for k, v in cfg.items() if k.endswith('_requirements')
+    },
+    entry_points={
+        'console_scripts': cfg['console_scripts'].split(),
+        'nbdev': [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+    },
 )

@@ -1,4 +1,5 @@
 "Check that every internal link of a built site finds its page and its anchor: `python .ci/check_links.py _docs`"
+
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -6,11 +7,12 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import yaml
 
-CONFIG = Path(__file__).resolve().parent.parent/'_quarto.yml'
+CONFIG = Path(__file__).resolve().parent.parent / '_quarto.yml'
 
 
 class Page(HTMLParser):
     "The links and the anchors of one HTML file"
+
     def __init__(self, path):
         super().__init__()
         self.path, self.links, self.anchors = path, [], {'', 'top'}
@@ -18,19 +20,23 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         for k, v in attrs:
-            if k in ('href', 'src') and v: self.links.append(v)
-            elif k in ('id', 'name') and v: self.anchors.add(v)
+            if k in ('href', 'src') and v:
+                self.links.append(v)
+            elif k in ('id', 'name') and v:
+                self.anchors.add(v)
 
 
 def target(page, link, root, site):
     "The file and the anchor that a link leads to, or None where it leaves the site"
     folder = page.path.parent
-    if link.startswith(site): folder, link = root, link.removeprefix(site).lstrip('/') or 'index.html'
+    if link.startswith(site):
+        folder, link = root, link.removeprefix(site).lstrip('/') or 'index.html'
     path, anchor = urldefrag(link)
     url = urlsplit(path)
-    if url.scheme or url.netloc: return
-    file = folder/unquote(url.path) if url.path else page.path
-    return (file/'index.html' if file.is_dir() else file).resolve(), unquote(anchor)
+    if url.scheme or url.netloc:
+        return
+    file = folder / unquote(url.path) if url.path else page.path
+    return (file / 'index.html' if file.is_dir() else file).resolve(), unquote(anchor)
 
 
 def check(root, site):

@@ -1,5 +1,8 @@
 "What the scripts of this folder share: where and on which code they ran, and files that are written whole or not at all."
-import os, platform, subprocess
+
+import os
+import platform
+import subprocess
 from pathlib import Path
 
 import torch
@@ -8,19 +11,28 @@ HERE = Path(__file__).parent
 
 
 def hardware():
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f'{os.cpu_count()} CPU cores, {platform.machine()}'
+    return (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f'{os.cpu_count()} CPU cores, {platform.machine()}'
+    )
 
 
 def commit():
     "Short hash of what is run, with a + if the library differs from it"
-    def git(*a): return subprocess.run(['git', *a], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
+    def git(*a):
+        return subprocess.run(['git', *a], cwd=HERE, capture_output=True, text=True).stdout.strip()
+
     return git('rev-parse', '--short', 'HEAD') + '+' * bool(git('status', '--porcelain', '../protokp'))
 
 
 def write(path, text):
     "All of it or nothing"
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part'); part.write_text(text); part.replace(path)
+    part = path.with_name(path.name + '.part')
+    part.write_text(text)
+    part.replace(path)
 
 
 def number(v, digits=4):

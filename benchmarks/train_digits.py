@@ -9,71 +9,121 @@
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
 `--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
 """
-import argparse, json, sys
 
-import protokp.resume  # gives learners fit_resumable
+import argparse
+import json
+import sys
+
 import torch
 from common import HERE, commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
-from protokp.handwritten import EPOCHS, FULL, SCENES, handwritten_learner, judge_handwritten
-from protokp.model import ProtoKP
 
+import protokp.training.resume  # gives learners fit_resumable
+from protokp.models.protokp import ProtoKP
+from protokp.recipes.handwritten import _EPOCHS, _FULL, _SCENES, evaluate_handwritten, handwritten_learner
 
 PLACED = 64  # batches of training scenes on whose descriptors types are placed once more, at the end
 
 
 def figures_of(model, a):
     "On held-out digits; raw and centred localisation are both there; what learned on small scenes is judged on whole ones as well"
-    def judged(scenes): return {k: number(v) for k, v in judge_handwritten(model, scenes, a.mnist).items()}
+
+    def judged(scenes):
+        return {k: number(v) for k, v in evaluate_handwritten(model, scenes, a.mnist).items()}
+
     return dict(judged(a.scenes), **({'whole': judged('mnist')} if a.scenes == 'mnist-small' else {}))
 
 
-def keep(model, path, row): model.cpu().save_pretrained(path, dtype=torch.float16, **{k: row[k] for k in ('data', 'scenes', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+def keep(model, path, row):
+    model.cpu().save_pretrained(
+        path,
+        dtype=torch.float16,
+        **{k: row[k] for k in ('data', 'scenes', 'seed', 'commit', 'minutes', 'figures')},
+        licence='Apache-2.0',
+    )
 
 
-def some_images(learn): return [learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(PLACED)]
+def some_images(learn):
+    return [learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(PLACED)]
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('scenes', choices=list(SCENES))
+    p.add_argument('scenes', choices=list(_SCENES))
     p.add_argument('--mnist', help="folder of MNIST's IDX files; fastai's data folder if left out")
     run_options(p, 60, bs=16)
     p.add_argument('--float32', action='store_true', help='no bfloat16 in the networks')
-    p.add_argument('--write', action='store_true', help='with --judge: place types anew, judge, and keep weights and figures')
+    p.add_argument(
+        '--write',
+        action='store_true',
+        help='with --judge: place types anew, judge, and keep weights and figures',
+    )
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
-    weights = a.out/'protokp'/'weights'/'digits' if name == 'digits-demo' else a.out/'models'/name
+    weights = a.out / 'protokp' / 'weights' / 'digits' if name == 'digits-demo' else a.out / 'models' / name
     code = commit()  # what is run, whatever is committed meanwhile
-    results = a.out/'benchmarks'/'results'/f'{name}.json'
+    results = a.out / 'benchmarks' / 'results' / f'{name}.json'
     if a.judge:
         model = ProtoKP.from_pretrained(weights).to(a.device)
         figures = figures_of(model, a)
         if a.write:  # as a run does at its end
             set_seed(a.seed)
             row = dict(json.loads(results.read_text()), as_trained=figures, judged=code)
-            model.place_types(some_images(handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device)))
+            model.refit_prototypes(
+                some_images(
+                    handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device)
+                )
+            )
             row['figures'] = figures = figures_of(model, a)
             write(results, json.dumps(row, indent=1) + '\n')
             keep(model, weights, row)
         return print(json.dumps(figures, indent=1))
 
     set_seed(a.seed)
-    options = FULL if a.full else {}
-    learn = handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device, **options)
-    if not a.float32: learn.to_bf16()
-    epochs = a.epochs or EPOCHS[a.scenes]
-    run = learn.fit_resumable(a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', epochs, learn.lr, minutes=a.minutes, stop_after=a.stop_after)
-    if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+    options = _FULL if a.full else {}
+    learn = handwritten_learner(
+        a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device, **options
+    )
+    if not a.float32:
+        learn.to_bf16()
+    epochs = a.epochs or _EPOCHS[a.scenes]
+    run = learn.fit_resumable(
+        a.out / 'benchmarks' / 'runs' / f'{name}-{a.seed}',
+        epochs,
+        learn.lr,
+        minutes=a.minutes,
+        stop_after=a.stop_after,
+    )
+    if run.done < epochs and run.before < 60 * a.minutes * 0.9:
+        sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.to_fp32().model.eval()
     as_trained = figures_of(model, a)
-    model.place_types(some_images(learn))
-    row = dict(run=name, data=SCENES[a.scenes]['data'], scenes=SCENES[a.scenes], seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__, minutes=round(run.before/60, 1),
-               epochs=run.done, planned=epochs, epoch_scenes=a.epoch_scenes, bs=a.bs, model=model.config, as_trained=as_trained, figures=figures_of(model, a), curve=run.curve)
+    model.refit_prototypes(some_images(learn))
+    row = dict(
+        run=name,
+        data=_SCENES[a.scenes]['data'],
+        scenes=_SCENES[a.scenes],
+        seed=a.seed,
+        commit=code,
+        hardware=hardware(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        minutes=round(run.before / 60, 1),
+        epochs=run.done,
+        planned=epochs,
+        epoch_scenes=a.epoch_scenes,
+        bs=a.bs,
+        model=model.config,
+        as_trained=as_trained,
+        figures=figures_of(model, a),
+        curve=run.curve,
+    )
     write(results, json.dumps(row, indent=1) + '\n')
-    if a.seed == 0: keep(model, weights, row)
+    if a.seed == 0:
+        keep(model, weights, row)
     print(json.dumps(row['figures'], indent=1))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -10,19 +10,34 @@
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED, stops by itself before `--minutes` are over, and goes on from
 there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
 """
-import argparse, json, sys
 
-import protokp.resume  # gives learners fit_resumable
+import argparse
+import json
+import sys
+
 import torch
 from common import HERE, commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
-from protokp.celeba import celeba_dataloaders, mafl_dataloaders
-from protokp.figures import SWAP
-from protokp.h36m import h36m_dataloaders
-from protokp.learner import PRESETS, keypoint_learner
-from protokp.model import ProtoKP
-from protokp.people import EPOCHS, FACES_RECIPE, FIGURES_RECIPE, face_scenes, faces_learner, figure_scenes, figures_learner, judge_faces, judge_figures, judge_several
-from protokp.readout import readout_error
+
+import protokp.training.resume  # gives learners fit_resumable
+from protokp.datasets.celeba import celeba_dataloaders, mafl_dataloaders
+from protokp.datasets.figures import MIRRORED_JOINTS
+from protokp.datasets.h36m import h36m_dataloaders
+from protokp.metrics.readout import readout_error
+from protokp.models.protokp import ProtoKP
+from protokp.recipes.people import (
+    _EPOCHS,
+    FACES_RECIPE,
+    FIGURES_RECIPE,
+    evaluate_faces,
+    evaluate_figures,
+    evaluate_several_faces,
+    face_scenes,
+    faces_learner,
+    figure_scenes,
+    figures_learner,
+)
+from protokp.training.learner import PRESETS, keypoint_learner
 
 FULL_EPOCHS = 100
 PRESET = dict(faces='celeba', celeba='celeba', figures='h36m', h36m='h36m')
@@ -31,30 +46,61 @@ PRESET = dict(faces='celeba', celeba='celeba', figures='h36m', h36m='h36m')
 def learner(a):
     "The learner, its learning rate, and what judges its model"
     full = dict(preset=PRESET[a.data]) if a.full else {}
-    options = {**(PRESETS[PRESET[a.data]] if a.full else FACES_RECIPE if PRESET[a.data]=='celeba' else FIGURES_RECIPE)}
-    side = options.get('image_size', 80 if PRESET[a.data]=='celeba' else 112)
+    options = {
+        **(
+            PRESETS[PRESET[a.data]]
+            if a.full
+            else FACES_RECIPE
+            if PRESET[a.data] == 'celeba'
+            else FIGURES_RECIPE
+        )
+    }
+    side = options.get('image_size', 80 if PRESET[a.data] == 'celeba' else 112)
     kw = dict(device=a.device, bs=a.bs or options.get('batch_size', 16))
     made = dict(kw, n_train=a.epoch_scenes)
     if a.data == 'faces':
-        scenes = face_scenes(size=(side, side), height=(.7*side, .88*side)) if a.full else face_scenes()
-        return faces_learner(scenes=scenes, **made, **full), options['lr'], lambda m: judge_faces(m, scenes)
+        scenes = face_scenes(size=(side, side), height=(0.7 * side, 0.88 * side)) if a.full else face_scenes()
+        return (
+            faces_learner(scenes=scenes, **made, **full),
+            options['lr'],
+            lambda m: evaluate_faces(m, scenes),
+        )
     if a.data == 'figures':
         scenes = figure_scenes(size=(side, side)) if a.full else figure_scenes()
-        return figures_learner(scenes=scenes, **made, **full), options['lr'], lambda m: judge_figures(m, scenes)
-    if not a.path: sys.exit(f'{a.data} wants --path, the folder of its files; `protokp_check_data` says what is missing')
+        return (
+            figures_learner(scenes=scenes, **made, **full),
+            options['lr'],
+            lambda m: evaluate_figures(m, scenes),
+        )
+    if not a.path:
+        sys.exit(
+            f'{a.data} wants --path, the folder of its files; `_protokp_check_data` says what is missing'
+        )
     if a.data == 'celeba':
         mafl = mafl_dataloaders(a.path, size=side, **kw)
-        learn, judge = keypoint_learner(celeba_dataloaders(a.path, size=side, **kw), **(full or options)), lambda m: readout_error(m, mafl.train.new(shuffle=False, drop_last=False), mafl.valid)
+        learn, judge = (
+            keypoint_learner(celeba_dataloaders(a.path, size=side, **kw), **(full or options)),
+            lambda m: readout_error(m, mafl.train.new(shuffle=False, drop_last=False), mafl.valid),
+        )
     else:
         dls = h36m_dataloaders(a.path, size=side, **kw)
-        learn, judge = keypoint_learner(dls, **(full or options)), lambda m: readout_error(m, dls.train.new(shuffle=False, drop_last=False), dls.valid, swap=SWAP)
+        learn, judge = (
+            keypoint_learner(dls, **(full or options)),
+            lambda m: readout_error(
+                m, dls.train.new(shuffle=False, drop_last=False), dls.valid, swap=MIRRORED_JOINTS
+            ),
+        )
     return learn, options['lr'], judge
 
 
 def figures_of(model, judge, a):
     "The read-out, and for faces several in a picture"
-    out = {k: [number(x) for x in v] if isinstance(v, list) else number(v) for k, v in judge(model).figures.items()}
-    if a.data == 'faces' and not a.full: out['several'] = {k: number(v) for k, v in judge_several(model).items()}
+    out = {
+        k: [number(x) for x in v] if isinstance(v, list) else number(v)
+        for k, v in judge(model).figures.items()
+    }
+    if a.data == 'faces' and not a.full:
+        out['several'] = {k: number(v) for k, v in evaluate_several_faces(model).items()}
     return out
 
 
@@ -69,22 +115,54 @@ def main():
     set_seed(a.seed)
     learn, lr, judge = learner(a)
     learn.model.to(a.device)
-    if a.judge: return print(json.dumps(figures_of(ProtoKP.from_pretrained(a.out/'models'/name).to(a.device), judge, a), indent=1))
+    if a.judge:
+        return print(
+            json.dumps(
+                figures_of(ProtoKP.from_pretrained(a.out / 'models' / name).to(a.device), judge, a), indent=1
+            )
+        )
 
-    folder, epochs = a.out/'benchmarks'/'runs'/f'{name}-{a.seed}', a.epochs or (FULL_EPOCHS if a.full else EPOCHS[a.data])
-    first = folder/'before.json'
-    if not first.exists(): write(first, json.dumps(figures_of(learn.model, judge, a)))
+    folder, epochs = (
+        a.out / 'benchmarks' / 'runs' / f'{name}-{a.seed}',
+        a.epochs or (FULL_EPOCHS if a.full else _EPOCHS[a.data]),
+    )
+    first = folder / 'before.json'
+    if not first.exists():
+        write(first, json.dumps(figures_of(learn.model, judge, a)))
     set_seed(a.seed)
     learn.to_bf16()
     run = learn.fit_resumable(folder, epochs, lr, minutes=a.minutes, stop_after=a.stop_after)
-    if run.done < epochs and run.before < 60*a.minutes*.9: sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+    if run.done < epochs and run.before < 60 * a.minutes * 0.9:
+        sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.to_fp32().model.eval()
-    row = dict(run=name, data='synthetic' if a.data in ('faces', 'figures') else a.data, seed=a.seed, commit=code, hardware=hardware(), threads=torch.get_num_threads(), torch=torch.__version__,
-               minutes=round(run.before/60, 1), epochs=run.done, planned=epochs, epoch_images=len(learn.dls.train_ds), model=model.config, before=json.loads(first.read_text()), figures=figures_of(model, judge, a), curve=run.curve)
-    write(a.out/'benchmarks'/'results'/f'{name}.json', json.dumps(row, indent=1) + '\n')
-    if a.seed == 0: model.cpu().save_pretrained(a.out/'models'/name, dtype=torch.float16, **{k: row[k] for k in ('data', 'seed', 'commit', 'minutes', 'figures')}, licence='Apache-2.0')
+    row = dict(
+        run=name,
+        data='synthetic' if a.data in ('faces', 'figures') else a.data,
+        seed=a.seed,
+        commit=code,
+        hardware=hardware(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        minutes=round(run.before / 60, 1),
+        epochs=run.done,
+        planned=epochs,
+        epoch_images=len(learn.dls.train_ds),
+        model=model.config,
+        before=json.loads(first.read_text()),
+        figures=figures_of(model, judge, a),
+        curve=run.curve,
+    )
+    write(a.out / 'benchmarks' / 'results' / f'{name}.json', json.dumps(row, indent=1) + '\n')
+    if a.seed == 0:
+        model.cpu().save_pretrained(
+            a.out / 'models' / name,
+            dtype=torch.float16,
+            **{k: row[k] for k in ('data', 'seed', 'commit', 'minutes', 'figures')},
+            licence='Apache-2.0',
+        )
     print(json.dumps({k: row[k] for k in ('before', 'figures')}, indent=1))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

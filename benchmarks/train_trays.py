@@ -6,21 +6,27 @@
 
 Rows are added run by run, and a run that was stopped goes on; they are in benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
 """
-import argparse, json, sys, tempfile, time
+
+import argparse
+import json
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pandas as pd
-import protokp.resume  # gives learners fit_resumable
 import torch
 from common import HERE, commit, hardware, number, write
 from fastai.torch_core import set_seed
-from protokp.model import ProtoKP
-from protokp.monitor import UprightCallback
-from protokp.predict import match_truth, predict_images
-from protokp.shell import folder_learner, place_in_the_end
-from protokp.tray import tray_folder
 
-RESULTS, MODEL = HERE/'results'/'trays.json', HERE.parent/'models'/'trays'
+import protokp.training.resume  # gives learners fit_resumable
+from protokp.datasets.trays import write_tray_folder
+from protokp.folders.learner import folder_learner, refit_prototypes
+from protokp.folders.predict import match_ground_truth, predict_images
+from protokp.models.protokp import ProtoKP
+from protokp.training.monitor import FlipScoreMapCallback
+
+RESULTS, MODEL = HERE / 'results' / 'trays.json', HERE.parent / 'models' / 'trays'
 PICTURES, JUDGED, EPOCHS, LR = 200, 128, 24, 3e-3
 TRAIN_SEED, TEST_SEED = 11, 99
 
@@ -28,59 +34,104 @@ TRAIN_SEED, TEST_SEED = 11, 99
 RUNS = {
     'recipe': ({}, (0, 1, 2)),
     'not turned round': (dict(upright=False), (0, 1, 2)),
-    'types placed later': (dict(start=.55), (0,)),
+    'types placed later': (dict(start=0.55), (0,)),
     'twelve types': (dict(n_prototypes=12), (0,)),
     'fifty pictures': (dict(pictures=50), (0,)),
     'twenty pictures': (dict(pictures=20), (0,)),
 }
 
 
-def read(): return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+def read():
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
 def pictures(d, n=PICTURES):
     "Photographs to learn from, and others with the truth about them"
-    if n: tray_folder(d/'trays', n, seed=TRAIN_SEED)
-    tray_folder(d/'judged', JUDGED, seed=TEST_SEED, truth=d/'judged.csv')
+    if n:
+        write_tray_folder(d / 'trays', n, seed=TRAIN_SEED)
+    write_tray_folder(d / 'judged', JUDGED, seed=TEST_SEED, truth=d / 'judged.csv')
 
 
 def judge(model, folder):
     "Shares of things found, of those with the right type once types are named by their most frequent kind, and of things found twice"
-    table, truth = predict_images(model, folder/'judged', progress=False), pd.read_csv(folder/'judged.csv')
-    matched = match_truth(table, truth); found = matched[matched.found > 0]
+    table, truth = (
+        predict_images(model, folder / 'judged', progress=False),
+        pd.read_csv(folder / 'judged.csv'),
+    )
+    matched = match_ground_truth(table, truth)
+    found = matched[matched.found > 0]
     named = found.groupby('type').kind.transform(lambda k: k.mode()[0])
     kept = table[table.type.isin(live(table, truth))]
-    return {k: number(v) for k, v in dict(found=len(found)/len(truth), named=(named == found.kind).mean(), twice=(matched.found > 1).mean(),
-            spare=match_truth(kept, truth).attrs['spare']/len(kept), off=(found.off/found.width).median(), n=len(truth)).items()}
+    return {
+        k: number(v)
+        for k, v in dict(
+            found=len(found) / len(truth),
+            named=(named == found.kind).mean(),
+            twice=(matched.found > 1).mean(),
+            spare=match_ground_truth(kept, truth).attrs['spare'] / len(kept),
+            off=(found.off / found.width).median(),
+            n=len(truth),
+        ).items()
+    }
 
 
 def live(table, truth):
     "Types whose keypoints mostly lie on things, those that somebody would keep"
-    on = {t: 1 - match_truth(rows, truth).attrs['spare']/len(rows) for t, rows in table.groupby('type')}
-    return [t for t, share in on.items() if share > .5]
+    on = {
+        t: 1 - match_ground_truth(rows, truth).attrs['spare'] / len(rows) for t, rows in table.groupby('type')
+    }
+    return [t for t, share in on.items() if share > 0.5]
 
 
 def run(name, seed):
     options, _ = RUNS[name]
     kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16', 'pictures')}
     n = options.get('pictures', PICTURES)
-    set_seed(seed); code = commit()
+    set_seed(seed)
+    code = commit()
     with tempfile.TemporaryDirectory() as d:
-        d = Path(d); pictures(d, n)
-        learn = folder_learner(d/'trays', device='cpu', **kw)
-        if options.get('bf16', True): learn.to_bf16()
-        if not options.get('upright', True): learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, UprightCallback)])
+        d = Path(d)
+        pictures(d, n)
+        learn = folder_learner(d / 'trays', device='cpu', **kw)
+        if options.get('bf16', True):
+            learn.to_bf16()
+        if not options.get('upright', True):
+            learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, FlipScoreMapCallback)])
         begin = time.time()
-        log = learn.fit_resumable(HERE/'runs'/f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
-        minutes = log.before/60
-        learn.to_fp32(); learn.model.card = dict(size=learn.dls.size)
+        log = learn.fit_resumable(HERE / 'runs' / f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
+        minutes = log.before / 60
+        learn.to_fp32()
+        learn.model.card = dict(size=learn.dls.size)
         as_trained = judge(learn.model, d)
-        place_in_the_end(learn)
+        refit_prototypes(learn)
         figures = judge(learn.model, d)
-    row = dict(name=name, options=options, seed=seed, pictures=n, size=learn.dls.size, kernel_size=learn.model.kernel_size, n_keypoints=learn.model.n_keypoints,
-               n_prototypes=learn.model.n_prototypes, epochs=log.done, steps=len(learn.dls.train)*log.done, minutes=round(minutes, 1), threads=torch.get_num_threads(),
-               commit=code, hardware=hardware(), as_trained=as_trained, figures=figures, curve=log.curve)
-    if (name, seed) == ('recipe', 0): learn.save_pretrained(MODEL, seed=seed, data=f'{PICTURES} photographs of `tray_folder(seed={TRAIN_SEED})`', minutes=row['minutes'], commit=code)
+    row = dict(
+        name=name,
+        options=options,
+        seed=seed,
+        pictures=n,
+        size=learn.dls.size,
+        kernel_size=learn.model.kernel_size,
+        n_keypoints=learn.model.n_keypoints,
+        n_prototypes=learn.model.n_prototypes,
+        epochs=log.done,
+        steps=len(learn.dls.train) * log.done,
+        minutes=round(minutes, 1),
+        threads=torch.get_num_threads(),
+        commit=code,
+        hardware=hardware(),
+        as_trained=as_trained,
+        figures=figures,
+        curve=log.curve,
+    )
+    if (name, seed) == ('recipe', 0):
+        learn.save_pretrained(
+            MODEL,
+            seed=seed,
+            data=f'{PICTURES} photographs of `write_tray_folder(seed={TRAIN_SEED})`',
+            minutes=row['minutes'],
+            commit=code,
+        )
     return row
 
 
@@ -95,14 +146,18 @@ def main():
         with tempfile.TemporaryDirectory() as d:
             pictures(Path(d), n=0)
             sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL), Path(d)), indent=1)))
-    if unknown := set(a.names) - RUNS.keys(): sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
+    if unknown := set(a.names) - RUNS.keys():
+        sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
     begin = time.time()
     for name, seed in [(n, s) for n in a.names or RUNS for s in RUNS[n][1] if not a.seeds or s in a.seeds]:
-        if any((r['name'], r['seed']) == (name, seed) for r in read()): continue
-        if time.time() - begin > 60*a.minutes: sys.exit('time is up; call again to go on')
+        if any((r['name'], r['seed']) == (name, seed) for r in read()):
+            continue
+        if time.time() - begin > 60 * a.minutes:
+            sys.exit('time is up; call again to go on')
         row = run(name, seed)
         write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
         print(name, seed, row['figures'], f"{row['minutes']} min", flush=True)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

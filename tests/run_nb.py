@@ -1,5 +1,9 @@
 "Run the code cells of one notebook as `nbdev_test` does, with IPython alone: `python tests/run_nb.py nbs/api/00_core.ipynb`"
-import json, os, re, sys
+
+import json
+import os
+import re
+import sys
 from configparser import ConfigParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,19 +19,23 @@ NEEDS_NBDEV = re.compile(r'\s*(from nbdev|import nbdev|show_doc\()')
 def settings():
     "The `settings.ini` of the project"
     ini = ConfigParser(delimiters='=')
-    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    ini.read(ROOT / 'settings.ini', encoding='utf-8')
     return ini['DEFAULT']
 
 
 def notebooks():
     "Every notebook of the project, in order of path"
-    nbs = ROOT/settings()['nbs_path']
-    return [p for p in sorted(nbs.rglob('*.ipynb')) if not any(o[0] in '._' for o in p.relative_to(nbs).parts)]
+    nbs = ROOT / settings()['nbs_path']
+    return [
+        p for p in sorted(nbs.rglob('*.ipynb')) if not any(o[0] in '._' for o in p.relative_to(nbs).parts)
+    ]
 
 
 def read_cells(path):
     "The cells of a notebook as (type, source) pairs"
-    return [(c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
+    return [
+        (c['cell_type'], ''.join(c['source'])) for c in json.loads(path.read_text(encoding='utf-8'))['cells']
+    ]
 
 
 def directives(src):
@@ -35,7 +43,8 @@ def directives(src):
     lines, found = src.splitlines(), {}
     while lines and (not lines[0].strip() or re.match(r'\s*#\s*\|', lines[0])):
         name, *value = re.split(r'[:\s]+', lines.pop(0).partition('|')[2].strip(), maxsplit=1)
-        if name: found[name] = ' '.join(value)
+        if name:
+            found[name] = ' '.join(value)
     return found, '\n'.join(lines)
 
 
@@ -47,7 +56,8 @@ def skip_exec(cells):
 def skips(src, flags, nbdev=find_spec('nbdev')):
     "Is this cell left out: flagged, not evaluated, exporting, or in need of an nbdev that is not there?"
     found, code = directives(src)
-    if found.keys() & flags or found.get('eval', '').lower() == 'false' or 'nbdev_export(' in src: return True
+    if found.keys() & flags or found.get('eval', '').lower() == 'false' or 'nbdev_export(' in src:
+        return True
     lines = [o for o in code.splitlines() if o.strip()]
     return not nbdev and bool(lines) and all(NEEDS_NBDEV.match(o) for o in lines)
 
@@ -70,14 +80,17 @@ def run(path, flags):
     todo = [] if skip_exec(cells) else [o for o in code if not skips(o[1], flags)]
     sh = shell(path)
     for n, (i, src) in enumerate(todo):
-        with capture_output() as out: res = sh.run_cell(directives(src)[1])
-        if not res.success: return n, len(code), f'{path.name}, cell {i}:\n\n{src}\n\n{out.stdout}{out.stderr}'
+        with capture_output() as out:
+            res = sh.run_cell(directives(src)[1])
+        if not res.success:
+            return n, len(code), f'{path.name}, cell {i}:\n\n{src}\n\n{out.stdout}{out.stderr}'
     return len(todo), len(code), ''
 
 
 if __name__ == '__main__':
     flags = set(settings()['tst_flags'].split()) - set(os.environ.get('NB_FLAGS', '').split())
     ran, total, failure = run(Path(sys.argv[1]).resolve(), flags)
-    if failure: print(failure)
+    if failure:
+        print(failure)
     print(f'{ran} of {total} code cells ran')
     sys.exit(bool(failure))

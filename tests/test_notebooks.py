@@ -1,5 +1,8 @@
 "Every notebook is a test: one item and one process each. `NB_FLAGS=slow pytest` runs the slow cells as well."
-import os, subprocess, sys
+
+import os
+import subprocess
+import sys
 
 import pytest
 from run_nb import ROOT, notebooks
@@ -13,9 +16,20 @@ THREADS = max(1, CORES // int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', 1)))
 def test_notebook(nb, record_property):
     "The notebook runs to its end"
     env = dict(os.environ, OMP_NUM_THREADS=str(THREADS), MKL_NUM_THREADS=str(THREADS))
-    cmd = [sys.executable, ROOT/'tests'/'run_nb.py', nb]
-    try: p = subprocess.run(cmd, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT)
-    except subprocess.TimeoutExpired: pytest.fail(f'{nb.name} took longer than {TIMEOUT} s', pytrace=False)
-    if p.returncode: pytest.fail(p.stdout, pytrace=False)
+    cmd = [sys.executable, ROOT / 'tests' / 'run_nb.py', nb]
+    try:
+        p = subprocess.run(
+            cmd,
+            env=env,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.fail(f'{nb.name} took longer than {TIMEOUT} s', pytrace=False)
+    if p.returncode:
+        pytest.fail(p.stdout, pytrace=False)
     ran, _, total, *_ = p.stdout.splitlines()[-1].split()
     record_property('cells', (int(ran), int(total)))

@@ -1,5 +1,7 @@
 "What the README promises, done: its ten lines run on a folder of pictures and give the shapes they say"
-import re, shlex
+
+import re
+import shlex
 from importlib import import_module
 
 import matplotlib
@@ -8,30 +10,36 @@ import pytest
 import torch
 from fastcore.script import anno_parser
 from PIL import Image
-from protokp.core import respelled
 from run_nb import ROOT, notebooks, read_cells, settings
 
+from protokp.cli.runner import _respelled
+
 matplotlib.use('Agg')
-README = (ROOT/'README.md').read_text()
+README = (ROOT / 'README.md').read_text()
 
 
 def test_ten_lines(tmp_path, monkeypatch):
     from protokp.all import digit_scenes
+
     block = re.search(r'```python\n(.*?)```', README, re.S)[1]
     monkeypatch.chdir(tmp_path)
-    (tmp_path/'my_images').mkdir()
+    (tmp_path / 'my_images').mkdir()
     images, _ = digit_scenes()(torch.arange(6))
     for name, image in zip(['one', *'abcde'], images):
-        Image.fromarray((image.permute(1, 2, 0).numpy()*255).astype(np.uint8)).save(tmp_path/'my_images'/f'{name}.png')
+        Image.fromarray((image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(
+            tmp_path / 'my_images' / f'{name}.png'
+        )
     short, n = re.subn(r'fit_flat_cos\(\d+', 'fit_flat_cos(1', block)
     assert n == 1
     names = {}
     exec(short, names)
-    promised = re.findall(r'\((\d+),(\d*)\)', ''.join(l.split('#')[1] for l in block.splitlines() if l.startswith('kp.')))
+    promised = re.findall(
+        r'\((\d+),(\d*)\)', ''.join(l.split('#')[1] for l in block.splitlines() if l.startswith('kp.'))
+    )
     kp = names['kp']
     shapes = [tuple(int(o) for o in p if o) for p in promised]
     assert shapes == [tuple(o.shape) for o in (kp.xy, kp.centre, kp.box, kp.type, kp.score, kp.real)]
-    assert (tmp_path/'my_model'/'model.safetensors').exists()
+    assert (tmp_path / 'my_model' / 'model.safetensors').exists()
 
 
 def test_two_commands():
@@ -41,14 +49,22 @@ def test_two_commands():
 
 
 SCRIPTS = dict(re.findall(r'(\w+)=([\w.:]+)', settings()['console_scripts']))
-PAGES = [ROOT/'README.md', *notebooks()]
+PAGES = [ROOT / 'README.md', *notebooks()]
 
 
 def commands(page):
     "Lines of a page's shell blocks that call a command of ours"
-    text = page.read_text() if page.suffix == '.md' else '\n'.join(src for kind, src in read_cells(page) if kind == 'markdown')
-    lines = '\n'.join(re.findall(r'```(?:sh|bash)\n(.*?)```', text.replace('``` sh', '```sh'), re.S)).splitlines()
-    return [part for line in lines for part in line.split('&&') if part.split() and part.split()[0] in SCRIPTS]
+    text = (
+        page.read_text()
+        if page.suffix == '.md'
+        else '\n'.join(src for kind, src in read_cells(page) if kind == 'markdown')
+    )
+    lines = '\n'.join(
+        re.findall(r'```(?:sh|bash)\n(.*?)```', text.replace('``` sh', '```sh'), re.S)
+    ).splitlines()
+    return [
+        part for line in lines for part in line.split('&&') if part.split() and part.split()[0] in SCRIPTS
+    ]
 
 
 @pytest.mark.parametrize('page', [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
@@ -58,5 +74,7 @@ def test_commands_parse(page):
         name, *args = shlex.split(line, comments=True)
         module, function = SCRIPTS[name].split(':')
         parser = anno_parser(getattr(import_module(module), function))
-        try: parser.parse_args([respelled(a, parser._option_string_actions) for a in args])
-        except SystemExit as e: pytest.fail(f'{line.strip()}: exit code {e.code}')
+        try:
+            parser.parse_args([_respelled(a, parser._option_string_actions) for a in args])
+        except SystemExit as e:
+            pytest.fail(f'{line.strip()}: exit code {e.code}')
