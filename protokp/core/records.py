@@ -101,7 +101,8 @@ def check_images(
         raise TypeError(
             f'images: got {x.dtype}, wanted floats in [0,1]; divide bytes by 255 (`x.float()/255`)'
         )
-    if not x.isfinite().all():
+    capturing = x.is_cuda and torch.cuda.is_current_stream_capturing()  # a CUDA graph cannot ask the host
+    if not capturing and not x.isfinite().all():
         raise ValueError(
             f'images: got {int((~x.isfinite()).sum())} values that are NaN or infinite, wanted finite ones in [0,1]; look for a division by a zero range in your loading code'
         )

@@ -76,9 +76,10 @@ def sample_at(
 ) -> Tensor:  # (B,K,C)
     "Bilinear samples of a map; differentiable in both arguments"
     B, C, H, W = fmap.shape
-    limit = torch.tensor([W - 1, H - 1], device=xy.device, dtype=xy.dtype)
-    xy = xy.clamp(min=torch.zeros_like(limit), max=limit)
-    low = torch.minimum(xy.detach().floor(), (limit - 1).clamp(min=0))  # the last cell ends at the border
+    x, y = xy.unbind(-1)
+    xy = torch.stack([x.clamp(0, W - 1), y.clamp(0, H - 1)], -1)
+    x, y = xy.detach().floor().unbind(-1)
+    low = torch.stack([x.clamp(max=max(W - 2, 0)), y.clamp(max=max(H - 2, 0))], -1)  # the last cell ends at the border
     (fx, fy), (x0, y0) = (xy - low).unbind(-1), low.long().unbind(-1)
     x1, y1 = (x0 + 1).clamp(max=W - 1), (y0 + 1).clamp(max=H - 1)
     four = torch.cat([y0 * W + x0, y0 * W + x1, y1 * W + x0, y1 * W + x1], 1)[:, None].expand(-1, C, -1)

@@ -41,7 +41,8 @@ def fit_tps(
             affine,
             affine.mT,
         )
-        return torch.linalg.solve(system, torch.cat([target, target.new_zeros(B, 3, 2)], 1))
+        # `solve_ex` does not wait for the device to report a singular system
+        return torch.linalg.solve_ex(system, torch.cat([target, target.new_zeros(B, 3, 2)], 1))[0]
 
 
 def apply_tps(
@@ -90,9 +91,8 @@ def random_tps(
     def uniform(*shape):
         return torch.rand(*shape, generator=generator, device=half.device) * 2 - 1
 
-    border = (
-        torch.tensor([[x, y] for x in (-1, 0, 1) for y in (-1, 0, 1) if x or y], device=half.device) * half
-    )
+    border = pixel_grid((3, 3), device=half.device).flatten(0, 1) - 1
+    border = torch.cat([border[:4], border[5:]]) * half  # all but the middle
     control = torch.cat([uniform(n, _N_FREE, 2) * half, border.expand(n, -1, -1)], 1)
     bend = torch.randn(n, _N_FREE, 2, generator=generator, device=half.device) * strength.bend
     angle = uniform(n) * strength.rotation
@@ -112,10 +112,9 @@ def warp(
 ) -> Tensor:  # (B,C,h,w)
     "Read `x` at the places of a grid, bilinear"
     H, W = x.shape[-2:]
-    scale = torch.tensor([max(W - 1, 1), max(H - 1, 1)], device=grid.device, dtype=grid.dtype) / 2
-    return F.grid_sample(
-        x, (grid / scale - 1).to(x.dtype), mode='bilinear', padding_mode=padding, align_corners=True
-    )
+    xs, ys = grid.unbind(-1)
+    unit = torch.stack([xs / (max(W - 1, 1) / 2) - 1, ys / (max(H - 1, 1) / 2) - 1], -1)
+    return F.grid_sample(x, unit.to(x.dtype), mode='bilinear', padding_mode=padding, align_corners=True)
 
 
 def inside_image(
@@ -127,6 +126,14 @@ def inside_image(
     return ((x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1))[:, None]
 
 # %% ../../nbs/api/ops/02_warp.ipynb #6fdee77d
+def _vector(
+    like: Tensor,  # device to use
+    *values,  # numbers
+) -> Tensor:  # float32
+    "Make a vector on a device without a copy from the host, which a CUDA graph cannot hold"
+    return torch.cat([torch.full((1,), float(v), device=like.device) for v in values])
+
+
 class WarpPair(NamedTuple):
     "Two views of each image and how they correspond"
 
@@ -157,8 +164,8 @@ def warp_pair(
     "Two random views of each image, on its device (method, step 5)"
     B, _, H, W = x.shape
     unit = max(H, W) / 2
-    middle = torch.tensor([W - 1, H - 1], device=x.device) / 2
-    half = torch.tensor([W, H], device=x.device) / 2 / unit
+    middle = _vector(x, (W - 1) / 2, (H - 1) / 2)
+    half = _vector(x, W / 2 / unit, H / 2 / unit)
     points = ((pixel_grid((H, W), device=x.device) - middle) / unit).view(1, -1, 2).expand(B, -1, -1)
     to_first, to_image = random_tps(B, second, half, generator), random_tps(B, first, half, generator)
     second_in_first = apply_tps(points, *to_first)
