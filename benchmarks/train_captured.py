@@ -4,7 +4,7 @@
     python benchmarks/train_captured.py clevr --seconds 60 --device cpu --bs 4    # the same code without a graph
 
 DIR holds `clevr_like/train.h5` and `clevr_like/test6.h5` (made by protokp_render) and `mnist/` (MNIST's IDX files).
-Networks train without prototypes; types are placed by k-means at the end. State is written every minute to OUT/runs/NAME.pt,
+Networks train without prototypes; `evaluate_captured.py` places types by k-means and evaluates. State is written every minute to OUT/runs/NAME.pt,
 and the same command goes on from there. A finished run leaves OUT/NAME/ (weights in float16) and OUT/NAME.json (figures and curve).
 """
 
@@ -12,6 +12,8 @@ import argparse
 import json
 import math
 import time
+from collections import deque
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -51,7 +53,7 @@ RUNS = {
     'clevr': dict(CLEVR, stride=2),
     'clevr-edges': dict(CLEVR, stride=2, recon=edge_loss),
     'clevr-fine': dict(CLEVR, stride=1),
-    'clevr-fine-edges': dict(CLEVR, stride=1, recon=edge_loss),
+    'clevr-rich': dict(CLEVR, stride=1, recon=edge_loss, channels=64),
     'tetrominoes': dict(TETROMINOES_RECIPE, **WIDE, data='tetrominoes', flip=False),
     'mnist': dict(MNIST_RECIPE, **WIDE, n_keypoints=9, n_prototypes=10, data='mnist', flip=False, stride=2),
 }
@@ -63,15 +65,19 @@ def scenes_pool(scenes, n, device, chunk=256):
     return torch.cat([(x * 255).round().to(torch.uint8) for x in parts])
 
 
-def load_images(kind, a):
+@cache
+def load_images(kind, data, pool, device):
     "Training images (N,3,H,W) as bytes on the device"
     if kind == 'clevr':
-        ds = ObjectsDataset(a.data / 'clevr_like' / 'train.h5', size=CLEVR_RECIPE['image_size'], crop='centre', max_objects=6)  # fmt: skip
-        return torch.stack([(ds[i][0] * 255).round().to(torch.uint8) for i in range(len(ds))]).to(a.device)
+        ds = ObjectsDataset(data / 'clevr_like' / 'train.h5', size=CLEVR_RECIPE['image_size'], crop='centre', max_objects=6)  # fmt: skip
+        top, bottom, left, right = ds.box
+        images = torch.from_numpy(ds.file['image'][:][ds.indices]).permute(0, 3, 1, 2)
+        assert (bottom - top, right - left) == ds.size, 'images of another size than the training size'
+        return images[..., top:bottom, left:right].contiguous().to(device)
     if kind == 'tetrominoes':
-        return scenes_pool(tetromino_scenes().to(a.device), a.pool, a.device)
-    scenes = handwritten_scenes('mnist', True, a.data / 'mnist')
-    return scenes_pool(scenes.to(a.device), a.pool, a.device)
+        return scenes_pool(tetromino_scenes().to(device), pool, device)
+    scenes = handwritten_scenes('mnist', True, data / 'mnist')
+    return scenes_pool(scenes.to(device), pool, device)
 
 
 def load_valid(kind, a, n=64):
@@ -95,12 +101,14 @@ class Run:
         options = RUNS[name]
         set_seed(a.seed)
         self.name, self.a, self.flip = name, a, options['flip']
-        self.pool = load_images(options['data'], a)
+        self.pool = load_images(options['data'], a.data, a.pool, a.device)
         self.valid = load_valid(options['data'], a)
         self.model = ProtoKP(**{k: v for k, v in options.items() if k in MODEL}).to(a.device).train()
         batch = self.sample(a.bs)
         if self.model.background:
             self.model.start_background(self.sample(256))
+        if a.channels_last:
+            self.model.to(memory_format=torch.channels_last)
         if a.bf16:
             self.model.compute_in(torch.bfloat16)
         if a.compile:
@@ -136,6 +144,8 @@ class Run:
     @torch.no_grad()
     def look(self, seconds):
         "Figures on the way"
+        if self.stream is not None:
+            torch.cuda.synchronize()
         row = dict(seconds=round(seconds, 1), iterations=self.iterations)
         row |= {k: float(v) for k, v in self.step.loss_func.parts.items()}
         if self.valid is not None:
@@ -177,9 +187,8 @@ class Run:
         self.iterations, self.before, self.curve = state['iterations'], state['seconds'], state['curve']
 
     def finish(self, seconds):
-        "Types, weights, figures"
+        "Write weights, figures and curve"
         model = self.model.compute_in(None)
-        model.refit_prototypes([self.sample(64) for _ in range(32)])
         self.look(seconds)
         row = dict(
             run=self.name, seed=self.a.seed, commit=self.a.commit, hardware=hardware(), torch=torch.__version__,
@@ -195,6 +204,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('runs', nargs='+', choices=list(RUNS))
     p.add_argument('--seconds', type=float, default=500, help='of training, in all calls together')
+    p.add_argument('--wall', type=float, help='seconds of the whole call, loading included, instead of --seconds')
     p.add_argument('--stop-after', type=float, default=math.inf, help='seconds of this call')
     p.add_argument('--data', type=Path, required=True)
     p.add_argument('--out', type=Path, default=HERE / 'runs' / 'captured')
@@ -205,18 +215,22 @@ def main():
     p.add_argument('--seed', type=int, default=0)
     p.add_argument('--float32', dest='bf16', action='store_false')
     p.add_argument('--compile', action='store_true')
+    p.add_argument('--channels-last', action='store_true')
     p.add_argument('--share', type=int, nargs='+', help='steps of each run in a round, one number a run')
     p.add_argument('--no-state', action='store_true')
     a = p.parse_args()
+    t0 = time.time()
     a.commit = commit()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
-    t0 = time.time()
     runs = [Run(name, a) for name in a.runs]
     shares = a.share or [1] * len(runs)
     before = max(run.before for run in runs)
     print(f'ready after {time.time() - t0:.0f} s', flush=True)
+    if a.wall:
+        a.seconds = a.wall - (time.time() - t0)
 
+    ahead = deque()
     start = time.time()
     looked = saved = 0.0
     while True:
@@ -226,9 +240,11 @@ def main():
         for run, n in zip(runs, shares):
             for _ in range(n):
                 run.advance(min(1.0, seconds / a.seconds))
-        if runs[0].stream is not None:
-            for run in runs:  # never more than a round ahead of the device
-                run.stream.synchronize()
+        if runs[0].stream is not None:  # never more than two rounds ahead of the device
+            ahead.append([run.stream.record_event() for run in runs])
+            if len(ahead) > 2:
+                for event in ahead.popleft():
+                    event.synchronize()
         if seconds - before > looked + a.every:
             looked = seconds - before
             for run in runs:

@@ -97,9 +97,10 @@ class PairCallback(Callback):
     def views(
         self,
         x: Tensor,  # (B,C,H,W) images
+        plates: tuple = None,  # warps from `draw_plates` to use instead of new ones
     ) -> WarpPair:  # of B views each
-        "Two random views of each image"
-        return warp_pair(x, self.first, self.second, self.padding, self.generator)
+        "Make two random views of each image"
+        return warp_pair(x, self.first, self.second, self.padding, self.generator, plates)
 
     def before_batch(self):
         "Make the views"

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from ..models.protokp import ModelOutput, ProtoKP
 from ..ops.prototypes import prototype_loss
+from ..ops.warp import draw_plates
 from .callbacks import PairCallback, PrototypeCallback, network_parameters
 from .losses import KeypointLoss
 
 # %% ../../nbs/api/training/08_captured.ipynb #0a8ac073
 _WARMUP = 3  # eager steps before the capture, in which cuDNN chooses its algorithms
+_BANK = 64  # steps whose warps are drawn together: the linear systems behind them cannot be captured
 
 
 class TrainingStep:
@@ -33,6 +35,7 @@ class TrainingStep:
         prototype: PrototypeCallback = None,  # how to update the prototypes in each step; they stay fixed if omitted
         lr_prototypes: float = 0.1,  # of the prototypes' Adam
         capture: bool = None,  # capture a CUDA graph; on CUDA if omitted
+        bank: int = _BANK,  # steps whose random warps are drawn at a time
     ):
         self.model, self.loss_func, self.pair, self.prototype = model, loss_func, pair, prototype
         self.images = images.detach().clone()
@@ -42,6 +45,8 @@ class TrainingStep:
         self.opt = torch.optim.Adam(network_parameters(model), lr=self.lr, capturable=on_cuda)
         self.prototype_opt = torch.optim.Adam([model.prototypes], lr=lr_prototypes, capturable=on_cuda)
         self.memory = None
+        self.bank, self.steps = bank, 0
+        self.plates = self._draw_plates(1)[0]
         self.graph = None
         if on_cuda if capture is None else capture:
             self._capture()
@@ -63,6 +68,7 @@ class TrainingStep:
             self.lr.fill_(lr)
         if ramp is not None:
             self.ramp.fill_(ramp)
+        self._next_plates()
         if self.graph is None:
             self.loss = self._iterate()
         else:
@@ -81,10 +87,33 @@ def _repeat_valid(
 
 # %% ../../nbs/api/training/08_captured.ipynb #f78905a7
 @patch
+def _draw_plates(
+    self: TrainingStep, n_steps: int
+) -> list:  # per step: control points and coefficients of both warps
+    "Draw the random warps of several steps at once"
+    n = len(self.images)
+    size = self.images.shape[-2:]
+    sizes = self.pair.first, self.pair.second
+    plates = draw_plates(n_steps * n, size, *sizes, self.images.device, self.pair.generator)
+    return list(zip(*(t.split(n) for plate in plates for t in plate)))
+
+
+@patch
+def _next_plates(self: TrainingStep):
+    "Put the warps of the next step into static memory"
+    i = self.steps % self.bank
+    if i == 0:
+        self.drawn = self._draw_plates(self.bank)
+    for static, drawn in zip(self.plates, self.drawn[i]):
+        static.copy_(drawn)
+    self.steps += 1
+
+
+@patch
 def _iterate(self: TrainingStep) -> Tensor:  # scalar loss
     "Make the views, compute the loss, update the networks"
     loss_func = self.loss_func
-    pair = self.pair.views(self.images)
+    pair = self.pair.views(self.images, (self.plates[:2], self.plates[2:]))
     loss_func.prototypes = self.model.prototypes
     loss_func.pair = pair
     loss_func.target = torch.cat([pair.first, pair.second])
