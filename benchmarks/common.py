@@ -52,4 +52,4 @@ def run_options(parser, minutes, bs=None):
     add('--stop-after', type=float, default=float('inf'), help='minutes of this call')
     add('--device', default='cpu')
     add('--out', type=Path, default=HERE.parent, help='where benchmarks/ and models/ are written')
-    add('--judge', action='store_true', help='judge the finished weights and change nothing')
+    add('--evaluate', action='store_true', help='judge the finished weights and change nothing')

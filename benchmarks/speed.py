@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from common import commit, hardware
 from fastai.callback.core import Callback
 from fastai.torch_core import set_seed

@@ -21,11 +21,9 @@ import torch.nn.functional as F
 from common import HERE, commit, hardware, write
 from fastai.torch_core import set_seed
 
-from protokp.core.ground_truth import SceneTruth
 from protokp.datasets.objects import ObjectsDataset
 from protokp.metrics.objects import adjusted_rand_index, segment_layers
 from protokp.models.protokp import ProtoKP
-from protokp.ops.warp import WARP_SIZES
 from protokp.recipes.discovery import CLEVR_RECIPE, TETROMINOES_RECIPE, tetromino_scenes
 from protokp.recipes.handwritten import MNIST_RECIPE, handwritten_scenes
 from protokp.training.callbacks import PairCallback

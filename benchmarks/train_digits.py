@@ -4,7 +4,7 @@
     python benchmarks/train_digits.py mnist-small --mnist DIR                  # 52x52, four real MNIST digits, as dense as the full scene
     python benchmarks/train_digits.py mnist --mnist DIR --minutes 60           # MNIST-Hard-like: 80x80, nine digits
     python benchmarks/train_digits.py mnist --mnist DIR --device cuda --full   # the same with wide networks and whole maps, for a GPU
-    python benchmarks/train_digits.py mnist --mnist DIR --judge                # judge the weights in models/ and change nothing
+    python benchmarks/train_digits.py mnist --mnist DIR --evaluate                # judge the weights in models/ and change nothing
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
 `--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
@@ -15,10 +15,10 @@ import json
 import sys
 
 import torch
-from common import HERE, commit, hardware, number, run_options, write
+from common import commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 
-import protokp.training.resume  # gives learners fit_resumable
+import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.models.protokp import ProtoKP
 from protokp.recipes.handwritten import _EPOCHS, _FULL, _SCENES, evaluate_handwritten, handwritten_learner
 
@@ -56,14 +56,14 @@ def main():
     p.add_argument(
         '--write',
         action='store_true',
-        help='with --judge: place types anew, judge, and keep weights and figures',
+        help='with --evaluate: place types anew, judge, and keep weights and figures',
     )
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     weights = a.out / 'protokp' / 'weights' / 'digits' if name == 'digits-demo' else a.out / 'models' / name
     code = commit()  # what is run, whatever is committed meanwhile
     results = a.out / 'benchmarks' / 'results' / f'{name}.json'
-    if a.judge:
+    if a.evaluate:
         model = ProtoKP.from_pretrained(weights).to(a.device)
         figures = figures_of(model, a)
         if a.write:  # as a run does at its end

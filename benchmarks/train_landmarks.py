@@ -2,7 +2,7 @@
 
     python benchmarks/train_landmarks.py faces                        # synthetic faces, some minutes on one core
     python benchmarks/train_landmarks.py figures                      # synthetic people
-    python benchmarks/train_landmarks.py faces --judge                # judge the weights in models/ again and change nothing
+    python benchmarks/train_landmarks.py faces --evaluate                # judge the weights in models/ again and change nothing
     python benchmarks/train_landmarks.py celeba --path DIR --full --device cuda --minutes 500   # CelebA in the wild, judged on MAFL
     python benchmarks/train_landmarks.py h36m --path DIR --full --device cuda --minutes 500     # Human3.6M
 
@@ -16,10 +16,10 @@ import json
 import sys
 
 import torch
-from common import HERE, commit, hardware, number, run_options, write
+from common import commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 
-import protokp.training.resume  # gives learners fit_resumable
+import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.datasets.celeba import celeba_dataloaders, mafl_dataloaders
 from protokp.datasets.figures import MIRRORED_JOINTS
 from protokp.datasets.h36m import h36m_dataloaders
@@ -115,7 +115,7 @@ def main():
     set_seed(a.seed)
     learn, lr, judge = learner(a)
     learn.model.to(a.device)
-    if a.judge:
+    if a.evaluate:
         return print(
             json.dumps(
                 figures_of(ProtoKP.from_pretrained(a.out / 'models' / name).to(a.device), judge, a), indent=1

@@ -9,7 +9,7 @@ import argparse
 import pandas as pd
 from fastai.torch_core import num_distrib, rank_distrib, set_seed
 
-import protokp.training.distributed
+import protokp.training.distributed  # noqa: F401, adds methods to KeypointLearner
 from protokp.all import (
     DEFAULT_RECIPE,
     Scenes,

@@ -3,8 +3,8 @@
     python benchmarks/train_objects.py tetrominoes                       # half an hour on two cores: 35x35, small networks
     python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `_protokp_render` or `_protokp_convert`
     python benchmarks/train_objects.py tetrominoes --full --device cuda --minutes 500  # Table 10's settings at 112x112
-    python benchmarks/train_objects.py tetrominoes --judge               # only judge the weights in models/
-    python benchmarks/train_objects.py tetrominoes --judge --write       # centre and judge them with the library as it is, and keep that
+    python benchmarks/train_objects.py tetrominoes --evaluate               # only judge the weights in models/
+    python benchmarks/train_objects.py tetrominoes --evaluate --write       # centre and judge them with the library as it is, and keep that
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), stops by itself before `--minutes` are over,
 and goes on from there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 import torch
-from common import HERE, commit, hardware, number, run_options, write
+from common import commit, hardware, number, run_options, write
 from fastai.torch_core import set_seed
 
-import protokp.training.resume  # gives learners fit_resumable
+import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.datasets.objects import ObjectsDataset
 from protokp.datasets.tetrominoes import Tetrominoes
 from protokp.models.protokp import ProtoKP
@@ -107,10 +107,10 @@ def main():
     p.add_argument('--more', help='objects file with up to 10 objects, judged with K = 10 (clevr)')
     run_options(p, 30)
     p.add_argument(
-        '--write', action='store_true', help='with --judge: centre them anew and write the figures'
+        '--write', action='store_true', help='with --evaluate: centre them anew and write the figures'
     )
     a = p.parse_args()
-    if a.data == 'clevr' and not (a.valid and (a.train or a.judge)):
+    if a.data == 'clevr' and not (a.valid and (a.train or a.evaluate)):
         sys.exit('clevr wants --train and --valid, files made by protokp_render or protokp_convert')
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     made = (
@@ -122,7 +122,7 @@ def main():
     set_seed(a.seed)
     learn, options, test, names = learner(a)
     weights, results = a.out / 'models' / name, a.out / 'benchmarks' / 'results' / f'{name}.json'
-    if a.judge:
+    if a.evaluate:
         model = ProtoKP.from_pretrained(weights).to(a.device)
         if a.write:
             model.centre_types(

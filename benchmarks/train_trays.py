@@ -2,7 +2,7 @@
 
     python benchmarks/train_trays.py                        # everything that is missing from the results, 6 minutes a run
     python benchmarks/train_trays.py recipe --seeds 0       # some of it
-    python benchmarks/train_trays.py --judge                # the weights in models/trays again
+    python benchmarks/train_trays.py --evaluate                # the weights in models/trays again
 
 Rows are added run by run, and a run that was stopped goes on; they are in benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
 """
@@ -19,7 +19,7 @@ import torch
 from common import HERE, commit, hardware, number, write
 from fastai.torch_core import set_seed
 
-import protokp.training.resume  # gives learners fit_resumable
+import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.datasets.trays import write_tray_folder
 from protokp.folders.learner import folder_learner, refit_prototypes
 from protokp.folders.predict import match_ground_truth, predict_images
@@ -52,7 +52,7 @@ def pictures(d, n=PICTURES):
     write_tray_folder(d / 'judged', JUDGED, seed=TEST_SEED, truth=d / 'judged.csv')
 
 
-def judge(model, folder):
+def evaluate(model, folder):
     "Shares of things found, of those with the right type once types are named by their most frequent kind, and of things found twice"
     table, truth = (
         predict_images(model, folder / 'judged', progress=False),
@@ -97,14 +97,13 @@ def run(name, seed):
             learn.to_bf16()
         if not options.get('upright', True):
             learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, FlipScoreMapCallback)])
-        begin = time.time()
         log = learn.fit_resumable(HERE / 'runs' / f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
         minutes = log.before / 60
         learn.to_fp32()
         learn.model.card = dict(size=learn.dls.size)
-        as_trained = judge(learn.model, d)
+        as_trained = evaluate(learn.model, d)
         refit_prototypes(learn)
-        figures = judge(learn.model, d)
+        figures = evaluate(learn.model, d)
     row = dict(
         name=name,
         options=options,
@@ -140,12 +139,12 @@ def main():
     p.add_argument('names', nargs='*', help='runs to make; all if left out')
     p.add_argument('--seeds', type=int, nargs='*', help='only these')
     p.add_argument('--minutes', type=float, default=float('inf'), help='begin no run later than this')
-    p.add_argument('--judge', action='store_true', help='judge the committed weights and change nothing')
+    p.add_argument('--evaluate', action='store_true', help='judge the committed weights and change nothing')
     a = p.parse_args()
-    if a.judge:
+    if a.evaluate:
         with tempfile.TemporaryDirectory() as d:
             pictures(Path(d), n=0)
-            sys.exit(print(json.dumps(judge(ProtoKP.from_pretrained(MODEL), Path(d)), indent=1)))
+            sys.exit(print(json.dumps(evaluate(ProtoKP.from_pretrained(MODEL), Path(d)), indent=1)))
     if unknown := set(a.names) - RUNS.keys():
         sys.exit(f'unknown {sorted(unknown)}, wanted any of {sorted(RUNS)}')
     begin = time.time()

@@ -10,26 +10,25 @@ from .core.detections import TypeNames, load_type_names, save_type_names
 from .core.ground_truth import SceneTruth
 from .core.landmarks import LandmarkTruth
 from .core.plots import show_keypoints, show_landmarks
-from .core.records import Keypoints, pixel_grid
-from .datasets.celeba import celeba_dataloaders, mafl_dataloaders
+from .core.records import Keypoints
+from .datasets.celeba import celeba_dataloaders
 from .datasets.check import check_data
 from .datasets.clevr import ClevrLike, render_clevr
-from .datasets.digits import MNISTHard, mnist_hard_dataloaders
+from .datasets.digits import mnist_hard_dataloaders
 from .datasets.faces import Faces
 from .datasets.figures import Figures
 from .datasets.h36m import h36m_dataloaders
 from .datasets.loaders import scene_dataloaders
-from .datasets.objects import ObjectsDataset, convert_records, objects_dataloaders, small_clevr
+from .datasets.objects import ObjectsDataset, objects_dataloaders, small_clevr
 from .datasets.scenes import Scenes, sklearn_digits
 from .datasets.tetrominoes import Tetrominoes
 from .datasets.trays import write_tray_folder
-from .export.hub import from_hub, push_to_hub
 from .export.onnx import OnnxDetector, export_onnx
 from .export.tables import export_detections
 from .folders.explorer import TypeExplorer
 from .folders.gallery import Filmstrip, show_descriptors, show_gallery, show_scores
 from .folders.images import KeypointDataLoaders
-from .folders.learner import folder_learner, parse_type_names, refit_prototypes
+from .folders.learner import folder_learner
 from protokp.folders.predict import (
     crop_keypoints,
     match_ground_truth,
@@ -43,10 +42,9 @@ from protokp.folders.suggest import (
     suggest_n_keypoints,
     suggest_settings,
 )
-from .metrics.grouping import fit_instance_readout, group_instances, instance_landmarks
 from .metrics.keypoints import KeypointEvaluator, keypoint_metrics
-from .metrics.objects import SceneEvaluator, object_metrics, segment_layers
-from .metrics.readout import landmark_readout, readout_error, show_readout
+from .metrics.objects import SceneEvaluator, object_metrics
+from .metrics.readout import landmark_readout, readout_error
 from .models.centring import contribution_maps
 from .models.protokp import ProtoKP
 from .ops.keypoints import nms, sample_at, soft_argmax, top_k

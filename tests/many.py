@@ -8,7 +8,7 @@ from fastai.callback.core import Callback
 from fastai.callback.training import GradientAccumulation
 from fastai.torch_core import get_model, num_distrib, rank_distrib, set_seed
 
-import protokp.training.distributed
+import protokp.training.distributed  # noqa: F401, adds methods to KeypointLearner
 from protokp.core.process_group import process_group
 from protokp.datasets.loaders import scene_dataloaders
 from protokp.datasets.scenes import Scenes, sklearn_digits

@@ -280,14 +280,14 @@ def explore(page, url, folder, names=('first', 'second'), shots=None, cut=0.85):
     nb.slide(round(100 * cut))
     nb.until(lambda: nb.kept() == moved)
     nb.card(b).locator('input[type=checkbox]').check()
-    nb.says(f'{names[1]} is left out')
+    nb.says(f'{names[1]} is dropped')
     nb.until(lambda: names[1] not in nb.names_drawn())
     nb.press('Undo')
     nb.says('undone: ')
     nb.until(lambda: not nb.card(b).locator('input[type=checkbox]').is_checked())
     nb.press('Save')
     nb.says('saved in')
-    nb.says('2 named, 1 merged, 0 left out')
+    nb.says('2 named, 1 merged, 0 dropped')
     nb.shoot(shot('saved'))
 
     kept = json.loads((folder / 'model/config.json').read_text())['card']['types']

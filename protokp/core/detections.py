@@ -37,8 +37,8 @@ DETECTION_COLUMNS = list(_KINDS)  # of the table, in this order
 def detections_table(
     rows: list,  # dictionaries with the keys `DETECTION_COLUMNS`, or tuples in that order
     images: list,  # all that was looked at: (image, width, height)
-) -> pd.DataFrame:  # a row a keypoint
-    "The table of what was found; raises `ValueError`"
+) -> pd.DataFrame:  # a row per keypoint
+    "Make the detections table of a batch of keypoints; raises `ValueError`"
     table = pd.DataFrame(rows, columns=DETECTION_COLUMNS).astype(_KINDS)
     table.attrs['images'] = [(str(name), int(width), int(height)) for name, width, height in images]
     return check_detections(table)
@@ -50,26 +50,31 @@ _NUMBERS = [c for c, kind in _KINDS.items() if kind != 'str']  # columns of numb
 def check_detections(
     table: pd.DataFrame,  # what was given as a table of keypoints
 ) -> pd.DataFrame:  # `table`, if it is one
-    "Refuse what is not a table of keypoints; raises `TypeError` or `ValueError`"
+    "Check that `table` is a detections table; raises `TypeError` or `ValueError`"
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
-            f'table: got {type(table).__name__}, wanted a pandas DataFrame with the columns {", ".join(DETECTION_COLUMNS)}'
+            f'table: got {type(table).__name__}, wanted a pandas DataFrame with the columns '
+            f'{", ".join(DETECTION_COLUMNS)}'
         )
     missing = [c for c in DETECTION_COLUMNS if c not in table.columns]
     if missing:
         raise ValueError(
-            f'table: got no column {", ".join(missing)}, wanted all of {", ".join(DETECTION_COLUMNS)}; `pd.read_csv` of a file that was written with them gives them back'
+            f'table: got no column {", ".join(missing)}, wanted all of '
+            f'{", ".join(DETECTION_COLUMNS)}; `pd.read_csv` of a file that was written with them '
+            'gives them back'
         )
     bad = [
         c for c in _NUMBERS if not pd.api.types.is_numeric_dtype(table[c]) or not np.isfinite(table[c]).all()
     ]
     if bad:
         raise ValueError(
-            f'table: got something other than finite numbers in {", ".join(bad)}; leave such rows out with `table.dropna()`, or turn text into numbers with `table.astype(_KINDS)`'
+            f'table: got something other than finite numbers in {", ".join(bad)}; leave such rows '
+            'out with `table.dropna()`, or turn text into numbers with `table.astype(_KINDS)`'
         )
     if len(table) and table.type.min() < 0:
         raise ValueError(
-            f'table: got type {table.type.min()}, wanted 0 or more; leave such rows out with `table[table.type>=0]`'
+            f'table: got type {table.type.min()}, wanted 0 or more; leave such rows out with '
+            '`table[table.type>=0]`'
         )
     table_images(table)
     return table
@@ -78,26 +83,31 @@ def check_detections(
 def table_images(
     table: pd.DataFrame,  # of keypoints
 ) -> list:  # (image, width, height), in the order they were looked at
-    "The images a table is about, with those where nothing was found as long as the table knows of them; raises `ValueError`"
+    """Return the images of a table, including those without detections if the table lists them
+
+    Raises `ValueError`.
+    """
     seen = list(dict.fromkeys(zip(map(str, table.image), map(int, table.width), map(int, table.height))))
     images = [tuple(o) for o in table.attrs.get('images', seen)]
     sizes = {name: (width, height) for name, width, height in images}
     for name, width, height in seen:
         if sizes.get(name) != (width, height):
             raise ValueError(
-                f"table: got a row for {name} of {width}x{height} pixels, where the list of images says {'nothing' if name not in sizes else '{}x{}'.format(*sizes[name])}; mend `table.attrs['images']`, or drop it and let the rows speak"
+                f"table: got a row for {name} of {width}x{height} pixels, where the list of images "
+                f"says {'nothing' if name not in sizes else '{}x{}'.format(*sizes[name])}; mend "
+                "`table.attrs['images']`, or drop it and let the rows speak"
             )
     return images
 
 # %% ../../nbs/api/core/03_detections.ipynb #2d6218eb
 @dataclass(frozen=True, repr=False)
 class TypeNames:
-    "What the types are called, which count as one, which are left out, and from which score on; raises `ValueError`"
+    "Names of the types, which are merged, which are dropped, and the minimum score; raises `ValueError`"
 
     names: tuple  # (M,) str, not empty
     merged: tuple  # (M,) int: the head of each type, itself unless merged
     dropped: tuple  # (M,) bool
-    min_score: float = 0.0  # in [0,1]: keypoints below are left out
+    min_score: float = 0.0  # in [0,1]: keypoints below are omitted
 
     def __post_init__(self):
         for field, values in (
@@ -116,7 +126,7 @@ class TypeNames:
 def _tidy_name(
     name: str,  # as somebody typed it
 ) -> str:  # without line breaks and outer blanks
-    "A name on one line; raises `ValueError`"
+    "Normalise a name to one line; raises `ValueError`"
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f'name: got {name!r}, wanted a word or two')
     return ' '.join(name.split())
@@ -125,16 +135,18 @@ def _tidy_name(
 def _check_types(
     types: TypeNames,  # as it is being made
 ):
-    "Refuse a record that contradicts itself; raises `ValueError`"
+    "Check a record for contradictions; raises `ValueError`"
     M = len(types.names)
     if not M == len(types.merged) == len(types.dropped):
         raise ValueError(
-            f'types: got {M} names, {len(types.merged)} merged, {len(types.dropped)} dropped, wanted one of each a type'
+            f'types: got {M} names, {len(types.merged)} merged, {len(types.dropped)} dropped, '
+            'wanted one of each a type'
         )
     for t, head in enumerate(types.merged):
         if not 0 <= head < M or types.merged[head] != head:
             raise ValueError(
-                f'merged: got {head} for type {t}, wanted one of the types 0 to {M - 1} that counts as itself; `merge` sees to that'
+                f'merged: got {head} for type {t}, wanted one of the types 0 to {M - 1} that counts '
+                'as itself; `merge` sees to that'
             )
     if not 0 <= types.min_score <= 1:
         raise ValueError(f'min_score: got {types.min_score}, wanted 0 to 1, as scores are')
@@ -142,19 +154,20 @@ def _check_types(
     for t in types.kept:
         if (other := named.setdefault(types.names[t], t)) != t:
             raise ValueError(
-                f'name: got {types.names[t]!r} for types {other} and {t}; if they are one thing, merge one into the other, else name them differently'
+                f'name: got {types.names[t]!r} for types {other} and {t}; if they are one object, '
+                'merge one into the other, else name them differently'
             )
 
 
 @patch(as_prop=True)
 def kept(self: TypeNames) -> tuple:  # of int
-    "The types that a table may still hold: heads that are not dropped"
+    "Types that remain in a table: not merged into another and not dropped"
     return tuple(t for t, head in enumerate(self.merged) if head == t and not self.dropped[t])
 
 
 @patch(as_prop=True)
 def labels(self: TypeNames) -> tuple:  # (M,) str
-    "The name that each type goes by: that of its head"
+    "Name of each type after merging"
     return tuple(self.names[head] for head in self.merged)
 
 # %% ../../nbs/api/core/03_detections.ipynb #11348a99
@@ -163,7 +176,7 @@ def of(
     cls: TypeNames,
     n_prototypes: int,  # M
 ) -> TypeNames:  # 'type 0', 'type 1', …, none merged or dropped
-    "The record nobody has touched"
+    "Make the default record of `n` types"
     return cls([f'type {t}' for t in range(n_prototypes)], range(n_prototypes), [False] * n_prototypes)
 
 
@@ -171,14 +184,17 @@ def of(
 def __repr__(self: TypeNames):
     named = {t: n for t, n in enumerate(self.names) if n != f'type {t}'}
     one = {t: head for t, head in enumerate(self.merged) if head != t}
-    return f'TypeNames of {len(self)}: named {named}, merged {one}, dropped {[t for t, d in enumerate(self.dropped) if d]}, scores from {self.min_score:g}'
+    return (
+        f'TypeNames of {len(self)}: named {named}, merged {one}, dropped '
+        f'{[t for t, d in enumerate(self.dropped) if d]}, scores from {self.min_score:g}'
+    )
 
 # %% ../../nbs/api/core/03_detections.ipynb #4e723776
 def _check_type(
     types: TypeNames,  # the record
     *kinds: int,  # types of it
 ):
-    "Refuse a type that the record does not know; raises `ValueError`"
+    "Check that a type exists; raises `ValueError`"
     for t in kinds:
         if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < len(types):
             raise ValueError(f'type: got {t!r}, wanted a number from 0 to {len(types) - 1}')
@@ -189,7 +205,7 @@ def _swapped(
     i: int,  # which to replace
     value,  # by what
 ) -> tuple:
-    "The tuple with one value replaced"
+    "Return the tuple with one value replaced"
     return (*values[:i], value, *values[i + 1 :])
 
 
@@ -207,10 +223,10 @@ def rename(
 @patch
 def drop(
     self: TypeNames,
-    type: int,  # to be left out, with all that counts as it
+    type: int,  # to be omitted, with all that counts as it
     dropped: bool = True,  # False takes it in again
 ) -> TypeNames:  # a new record
-    "Leave a type out; raises `ValueError`"
+    "Drop a type; raises `ValueError`"
     _check_type(self, type)
     return replace(self, dropped=_swapped(self.dropped, type, dropped))
 
@@ -220,7 +236,7 @@ def cut(
     self: TypeNames,
     min_score: float,  # in [0,1]
 ) -> TypeNames:  # a new record
-    "Leave out keypoints of lower scores; raises `ValueError`"
+    "Set the minimum score; raises `ValueError`"
     return replace(self, min_score=min_score)
 
 # %% ../../nbs/api/core/03_detections.ipynb #205a0483
@@ -230,7 +246,7 @@ def merge(
     type: int,  # that will count as another, with all that counts as it already
     into: int,  # which: itself to undo a merge
 ) -> TypeNames:  # a new record
-    "Let a type count as another; raises `ValueError`"
+    "Merge a type into another; raises `ValueError`"
     _check_type(self, type, into)
     head = into if into == type or self.merged[into] == type else self.merged[into]
     return replace(self, merged=[head if t == type or m == type else m for t, m in enumerate(self.merged)])
@@ -241,11 +257,12 @@ def apply(
     self: TypeNames,
     table: pd.DataFrame,  # of keypoints, types as the network numbers them
 ) -> pd.DataFrame:  # the same columns, the same images
-    "The table as people see it; raises `TypeError` or `ValueError`"
+    "Apply names, merges, drops and the minimum score to a table; raises `TypeError` or `ValueError`"
     check_detections(table)
     if len(table) and table.type.max() >= len(self):
         raise ValueError(
-            f'table: got type {table.type.max()}, where {len(self)} types have names; take the names that belong to the model the table comes from'
+            f'table: got type {table.type.max()}, where {len(self)} types have names; take the '
+            'names that belong to the model the table comes from'
         )
     kind = table.type.to_numpy('int64')
     head, dropped = np.array(self.merged, dtype='int64'), np.array(self.dropped, dtype=bool)
@@ -260,7 +277,7 @@ def apply(
 # %% ../../nbs/api/core/03_detections.ipynb #a17436c0
 @patch
 def to_dict(self: TypeNames) -> dict:  # of lists, words and numbers
-    "The record as JSON can hold it"
+    "Convert to a dict that JSON can hold"
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
@@ -269,11 +286,12 @@ def from_dict(
     cls: TypeNames,
     d: dict,  # from `to_dict`
 ) -> TypeNames:
-    "The record again; raises `ValueError`"
+    "Read the record back; raises `ValueError`"
     wanted = {f.name for f in fields(cls)}
     if not isinstance(d, dict) or set(d) != wanted:
         raise ValueError(
-            f"types: got {sorted(d) if isinstance(d, dict) else type(d).__name__}, wanted {sorted(wanted)}; this is what `TypeNames.to_dict` gives"
+            f"types: got {sorted(d) if isinstance(d, dict) else type(d).__name__}, wanted "
+            f"{sorted(wanted)}; this is what `TypeNames.to_dict` gives"
         )
     try:
         return cls(**d)
@@ -286,12 +304,13 @@ def from_dict(
 def load_type_names(
     model,  # with `n_prototypes`, and a `card` if it was saved
 ) -> TypeNames:  # the defaults if nobody has named anything
-    "The names kept with a model; raises `ValueError`"
+    "Load the type names saved with a model; raises `ValueError`"
     kept = getattr(model, 'card', {}).get('types')
     types = TypeNames.of(model.n_prototypes) if kept is None else TypeNames.from_dict(kept)
     if len(types) != model.n_prototypes:
         raise ValueError(
-            f'types: got {len(types)} names for {model.n_prototypes} prototypes, wanted one each; the card belongs to another model'
+            f'types: got {len(types)} names for {model.n_prototypes} prototypes, wanted one each; '
+            'the card belongs to another model'
         )
     return types
 
@@ -300,7 +319,7 @@ def save_type_names(
     path: str,  # folder of a saved model
     types: TypeNames,  # to be kept there
 ) -> Path:  # the file written
-    "Write the names into a saved model's `config.json`, the rest as it was; raises `FileNotFoundError` or `ValueError`"
+    "Save type names in a model's `config.json`; raises `FileNotFoundError` or `ValueError`"
     file = Path(path) / 'config.json'
     if not file.exists():
         raise FileNotFoundError(f'{file} is missing; wanted a folder written by `save_pretrained`')

@@ -190,7 +190,7 @@ _BACKGROUND = (0.15, 0.15, 0.15)  # colour of pixels that show no object
 def colour_segmentation(
     labels: Tensor,  # (H,W) integer: 0 background, i+1 object or keypoint i
 ) -> np.ndarray:  # (H,W,3) in [0,1]
-    "Paint a segmentation, a colour per object"
+    "Colour a segmentation, one colour per object"
     n = int(labels.max()) if labels.numel() else 0
     palette = np.array([_BACKGROUND, *map(type_colour, range(n))])
     return palette[labels.detach().cpu().numpy()]

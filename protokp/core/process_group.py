@@ -14,105 +14,106 @@ from torch import Tensor
 
 # %% ../../nbs/api/core/04_process_group.ipynb #82436d37
 class SingleProcess:
-    "A process that trains by itself, and has everything already"
+    "Single process: every collective returns its input"
 
-    n, rank = 1, 0
+    size, rank = 1, 0
 
-    def rows(
+    def all_gather(
         self,
         x: Tensor,  # (N,…) of this process
     ) -> Tensor:  # (ΣN,…)
-        "Rows of all processes, in the order of their ranks"
+        "Concatenate the rows of all processes, in order of rank"
         return x
 
-    def total(
+    def all_reduce(
         self,
         x: Tensor,  # of this process, of one shape in all
     ) -> Tensor:  # of that shape
-        "Sum over all processes"
+        "Sum a tensor over all processes"
         return x
 
-    def first(
+    def broadcast(
         self,
         x: Tensor,  # of this process, of one shape in all
     ) -> Tensor:  # of that shape
-        "The tensor of process 0"
+        "Return the tensor of process 0"
         return x
 
 
-_ALONE = SingleProcess()
+_SINGLE_PROCESS = SingleProcess()
 
 # %% ../../nbs/api/core/04_process_group.ipynb #b33b5422
 class ProcessGroup(SingleProcess):
-    "All processes of torch's default group; raises `RuntimeError` if there is none"
+    "Processes of torch's default group; raises `RuntimeError` if there is none"
 
     def __init__(self):
         if not dist.is_initialized():
             raise RuntimeError(
-                'got no process group, wanted one; start the script with `accelerate launch` and use the team inside `learn.distrib_ctx()`'
+                'got no process group, wanted one; start the script with `accelerate launch` and '
+                'use the process group inside `learn.distrib_ctx()`'
             )
-        self.n, self.rank = dist.get_world_size(), dist.get_rank()
+        self.size, self.rank = dist.get_world_size(), dist.get_rank()
         self.cuda = dist.get_backend() == 'nccl'
 
-    def packed(
+    def _packed(
         self,
         x: Tensor,  # any
     ) -> Tensor:  # a copy
-        "What can be sent: detached, contiguous, where the backend wants it"
+        "Make a tensor ready to send: detached, contiguous, on the backend's device"
         x = x.detach().as_subclass(Tensor).clone(memory_format=torch.contiguous_format)
         if x.dtype == torch.bool:
             x = x.view(torch.uint8)
         return x.cuda() if self.cuda else x
 
-    def unpacked(
+    def _unpacked(
         self,
         y: Tensor,  # as received
         like: Tensor,  # as sent
     ) -> Tensor:  # on its device, of its type
-        "Back to where and what it was"
+        "Restore device and dtype"
         return (y.bool() if like.dtype == torch.bool else y).to(like.device)
 
 # %% ../../nbs/api/core/04_process_group.ipynb #b306e71f
 @patch
-def total(
+def all_reduce(
     self: ProcessGroup,
     x: Tensor,  # of this process, of one shape in all
 ) -> Tensor:  # of that shape
-    "Sum over all processes"
-    y = self.packed(x)
+    "Sum a tensor over all processes"
+    y = self._packed(x)
     dist.all_reduce(y)
-    return self.unpacked(y, x)
+    return self._unpacked(y, x)
 
 
 @patch
-def first(
+def broadcast(
     self: ProcessGroup,
     x: Tensor,  # of this process, of one shape in all
 ) -> Tensor:  # of that shape
-    "The tensor of process 0"
-    y = self.packed(x)
+    "Return the tensor of process 0"
+    y = self._packed(x)
     dist.broadcast(y, 0)
-    return self.unpacked(y, x)
+    return self._unpacked(y, x)
 
 
 @patch
-def rows(
+def all_gather(
     self: ProcessGroup,
     x: Tensor,  # (N,…) of this process; N may differ
 ) -> Tensor:  # (ΣN,…)
-    "Rows of all processes, in the order of their ranks"
-    y = self.packed(x)
-    counts = [y.new_zeros(1, dtype=torch.long) for _ in range(self.n)]
+    "Concatenate the rows of all processes, in order of rank"
+    y = self._packed(x)
+    counts = [y.new_zeros(1, dtype=torch.long) for _ in range(self.size)]
     dist.all_gather(counts, torch.tensor([len(x)], device=y.device))
     counts = torch.cat(counts).tolist()
     y = F.pad(y, (0, 0) * (y.ndim - 1) + (0, max(counts) - len(x)))
     out = [torch.empty_like(y) for _ in counts]
     dist.all_gather(out, y)
-    return self.unpacked(torch.cat([o[:n] for o, n in zip(out, counts)]), x)
+    return self._unpacked(torch.cat([o[:n] for o, n in zip(out, counts)]), x)
 
 # %% ../../nbs/api/core/04_process_group.ipynb #36e2b8c8
 def process_group(
     learn,  # a `Learner`
-) -> SingleProcess:  # `_ALONE` unless the learner has another `team`
-    "The processes that train this learner together"
-    return getattr(learn, 'team', _ALONE)
+) -> SingleProcess:  # `_SINGLE_PROCESS` unless the learner has a `process_group`
+    "Return the process group that trains a learner"
+    return getattr(learn, 'process_group', _SINGLE_PROCESS)

@@ -7,12 +7,10 @@ __all__ = ['check_data']
 
 # %% ../../nbs/api/datasets/12_check.ipynb #fc420a1d
 import re
-import sys
 from pathlib import Path
 
 import h5py
 import pandas as pd
-from fastcore.script import call_parse
 from fastprogress.fastprogress import progress_bar
 
 from .celeba import _PLACES, inspect_celeba
@@ -32,8 +30,8 @@ from .tfrecords import TFRecordFile, detect_schema, parse_record
 def _checked(
     thing: str,  # what the row is about
     count,  # function without arguments: how many there are, or raises
-) -> dict:  # thing, found, missing, malformed, note
-    "One row: how many, or what is wrong"
+) -> dict:  # object, found, missing, malformed, note
+    "Make one row of the report: a count or a problem"
     row = dict(thing=thing, found=0, missing=0, malformed=0, note='')
     try:
         row['found'] = count()
@@ -47,14 +45,14 @@ def _checked(
 def _is_sound(
     table: pd.DataFrame,  # with columns missing, malformed
 ) -> bool:
-    "Is nothing missing, nothing malformed?"
+    "Test whether nothing is missing or malformed"
     return not table[['missing', 'malformed']].to_numpy().any()
 
 # %% ../../nbs/api/datasets/12_check.ipynb #beeff6b7
 def _inspect_mnist(
     root: str,  # folder of MNIST
-) -> pd.DataFrame:  # columns thing, found, missing, malformed, note
-    "The four IDX files of MNIST"
+) -> pd.DataFrame:  # columns object, found, missing, malformed, note
+    "Check the four IDX files of MNIST"
     return pd.DataFrame(
         [
             _checked(f'MNIST {f}', lambda f=f: len(read_idx(_mnist_file(root, f))))
@@ -70,8 +68,8 @@ def _names(root, mode):
 
 def _inspect_mnist_hard(
     root: str,  # folder of MNIST-Hard
-) -> pd.DataFrame:  # columns thing, found, missing, malformed, note
-    "Images, labels and boxes of MNIST-Hard, training and test"
+) -> pd.DataFrame:  # columns object, found, missing, malformed, note
+    "Check images, labels and boxes of MNIST-Hard"
     root, rows = Path(root), []
     for mode in ('train', 'test'):
         rows += [_checked(f'MNIST-Hard {mode} images', lambda: len(_hard_paths(root, mode)))]
@@ -84,16 +82,16 @@ def _inspect_mnist_hard(
 # %% ../../nbs/api/datasets/12_check.ipynb #6d022aa7
 def _inspect_objects(
     path: str,  # of an objects file
-) -> pd.DataFrame:  # columns thing, found, missing, malformed, note
-    "The scenes of an objects file"
+) -> pd.DataFrame:  # columns object, found, missing, malformed, note
+    "Check the scenes of an objects file"
     return pd.DataFrame([_checked('scenes', lambda: check_objects_file(path)['scenes'])])
 
 
 def _inspect_tfrecords(
     path: str,  # of a TFRecord file of CLEVR or Tetrominoes
     progress: bool = True,  # show a bar
-) -> pd.DataFrame:  # columns thing, found, missing, malformed, note
-    "The records of a TFRecord file, each against its checksum, the first against its schema"
+) -> pd.DataFrame:  # columns object, found, missing, malformed, note
+    "Check the records of a TFRecord file against checksums and schema"
 
     def count():
         with TFRecordFile(path) as f:
@@ -121,7 +119,7 @@ _CELEBA = {n.split('/')[0] for k, places in _PLACES.items() if not k.startswith(
 def _data_kind(
     path: str,  # folder or file
 ) -> str:  # one of `_INSPECTIONS`
-    "Which dataset lies there; raises `FileNotFoundError` or `ValueError`"
+    "Detect the dataset in a folder; raises `FileNotFoundError` or `ValueError`"
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f'{path} is missing; wanted the folder or the file of a dataset')
@@ -138,16 +136,17 @@ def _data_kind(
     if 'MNIST' in names or any('-ubyte' in n for n in names):
         return 'mnist'
     raise ValueError(
-        f'{path}: got none of the datasets known, wanted one of {", ".join(_INSPECTIONS)}; say which as the kind'
+        f'{path}: got none of the datasets known, wanted one of {", ".join(_INSPECTIONS)}; say '
+        'which as the kind'
     )
 
 
 def check_data(
     path: str,  # folder or file of a dataset
-    kind: str = None,  # one of `_INSPECTIONS`; told from what lies there if left out
+    kind: str = None,  # one of `_INSPECTIONS`; told from what lies there if omitted
     **kwargs,  # of the inspection: mafl and progress for celeba; subjects, actions and every for h36m
-) -> pd.DataFrame:  # columns thing, found, missing, malformed, note
-    "What there is of a dataset, what is missing, what is malformed; raises `FileNotFoundError` or `ValueError`"
+) -> pd.DataFrame:  # columns object, found, missing, malformed, note
+    "Check a dataset for missing and malformed files; raises `FileNotFoundError` or `ValueError`"
     kind = kind or _data_kind(path)
     if kind not in _INSPECTIONS:
         raise ValueError(f'kind: got {kind!r}, wanted one of {", ".join(_INSPECTIONS)}')

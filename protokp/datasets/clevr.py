@@ -20,7 +20,6 @@ import h5py
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fastcore.script import call_parse
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor
 
@@ -45,22 +44,23 @@ _RGB = dict(
     cyan=(41, 208, 208),
     yellow=(255, 238, 51),
 )
-_RADIUS = (0.35, 0.7)  # of small and large things
-_FLOOR = 3.0  # things stand within ±3 units of the middle
-_MARGIN = 0.3  # wanted between two things on the floor, units
-_SEEN = 1 / 384  # share of the image's pixels that must show a thing: 200 of CLEVR's 320x240, 50 of 160x120
-_TRIES, _ATTEMPTS = 24, 400  # places drawn for each thing, layouts drawn for each scene
+_RADIUS = (0.35, 0.7)  # of small and large objects
+_FLOOR = 3.0  # objects stand within ±3 units of the middle
+_MARGIN = 0.3  # wanted between two objects on the floor, units
+_SEEN = 1 / 384  # share of the image's pixels that must show an object: 200 of CLEVR's 320x240, 50 of 160x120
+_TRIES, _ATTEMPTS = 24, 400  # places drawn for each object, layouts drawn for each scene
 _SEED_STEP, _ATTEMPT_STEP = 1_000_003, 7919  # between the tables of two seeds, and of two attempts
 
 
 @dataclass
 class ClevrLike:
-    "Recipe of CLEVR-like scenes"
+    "Generator of CLEVR-like scenes"
 
     n_objects: tuple = (3, 10)  # fewest and most in a scene
     size: tuple = (120, 160)  # (H, W) of the image, pixels
     spp: int = (
-        16  # samples a pixel of each light, a square number: time is proportional, noise falls with the root
+        # samples per pixel of each light, a square number: time is proportional, noise falls with the root
+        16
     )
     seed: int = 0  # another seed, another set of scenes
     camera_jitter: float = 0.5  # of the camera's place, units each way
@@ -77,13 +77,15 @@ class ClevrLike:
             )
         if high > 12:
             raise ValueError(
-                f'n_objects: got up to {high}, wanted 12 at most; the floor holds no more with a margin between them'
+                f'n_objects: got up to {high}, wanted 12 at most; the floor holds no more with a '
+                'margin between them'
             )
         if min(self.size) < 1:
             raise ValueError(f'size: got {self.size}, wanted height and width in pixels')
         if self.spp < 1 or math.isqrt(self.spp) ** 2 != self.spp:
             raise ValueError(
-                f'spp: got {self.spp} samples a pixel, wanted a square number; try {max(round(self.spp**0.5), 1) ** 2}'
+                f'spp: got {self.spp} samples per pixel, wanted a square number; try '
+                f'{max(round(self.spp**0.5), 1) ** 2}'
             )
 
 # %% ../../nbs/api/datasets/06_clevr.ipynb #ecccca8b
@@ -98,7 +100,7 @@ _CROPPED = 192 / 320  # side of CLEVR's crop, as a share of the image's width
 def _camera_axes(
     origin: Tensor,  # (B,3) place of the camera, units
 ) -> tuple:  # (B,3) unit vectors: ahead, right, up
-    "Axes of a camera that looks at the middle of the floor"
+    "Compute the axes of a camera that looks at the centre of the floor"
     ahead = F.normalize(torch.tensor(_LOOK_AT, device=origin.device) - origin, dim=1)
     right = F.normalize(
         torch.linalg.cross(ahead, torch.tensor([0.0, 0, 1], device=origin.device).expand_as(ahead)), dim=1
@@ -110,7 +112,7 @@ def _camera_rays(
     origin: Tensor,  # (B,3) place of the camera, units
     size: tuple,  # (H, W) of the image
 ) -> Tensor:  # (B,H*W,3) unit vectors
-    "Rays through the centres of the pixels"
+    "Compute the rays through the pixel centres"
     (H, W), (ahead, right, up) = size, _camera_axes(origin)
     reach = 2 * math.tan(math.radians(_FOV) / 2) / W  # of a pixel, at distance 1
     x = (torch.arange(W, device=origin.device) - (W - 1) / 2) * reach
@@ -124,7 +126,7 @@ def _inside_crop(
     middle: Tensor,  # (B,n,3) of balls, units
     radius: Tensor,  # (B,n) of the balls, units
 ) -> Tensor:  # (B,n) bool
-    "Which balls the middle square of the picture shows whole"
+    "Test which balls lie completely inside the central crop"
     ahead, right, up = ((middle - origin[:, None]) @ a[..., None] for a in _camera_axes(origin))
     reach = ahead[..., 0] * _CROPPED * math.tan(math.radians(_FOV) / 2)
     return torch.maximum(right.abs(), up.abs())[..., 0] + radius <= reach
@@ -132,7 +134,7 @@ def _inside_crop(
 # %% ../../nbs/api/datasets/06_clevr.ipynb #8a87a58e
 @dataclass
 class ClevrLayout:
-    "Where everything is in B scenes, before any pixel"
+    "Layout of B scenes before rendering"
 
     there: Tensor  # (B,N) bool: rows that are objects
     kind: Tensor  # (B,N,4) int64: shape, colour, size, material
@@ -140,15 +142,32 @@ class ClevrLayout:
     turn: Tensor  # (B,N) about the vertical, radians
     camera: Tensor  # (B,3) shift of the camera, units
     lights: Tensor  # (B,3,3) shift of each light, units
-    good: Tensor  # (B,) bool: all things found a place
+    good: Tensor  # (B,) bool: all objects found a place
 
     @property
     def radius(self) -> Tensor:  # (B,N) units
-        "Half of each thing's height"
+        "Half the height of each object"
         return torch.tensor(_RADIUS, device=self.kind.device)[self.kind[..., 2]]
 
     def __getitem__(self, i):
         return ClevrLayout(*(getattr(self, f)[i] for f in self.__dataclass_fields__))
+
+# %% ../../nbs/api/datasets/06_clevr.ipynb #spb4b62b
+def _free_places(
+    recipe: ClevrLike,  # of the scenes
+    lay: ClevrLayout,  # with k objects placed
+    places: Tensor,  # (B,TRIES,2) candidates of the next object
+    k: int,  # its index
+    origin: Tensor,  # (B,3) of the camera
+) -> Tensor:  # (B,TRIES) bool
+    "Test which candidate positions keep their distance and lie inside the crop"
+    distance = (places[:, :, None] - lay.xy[:, None, :k]).norm(dim=-1)
+    gap = distance - lay.radius[:, None, :k] - lay.radius[:, k, None, None]
+    free = (gap >= _MARGIN).all(-1)
+    if recipe.in_crop:
+        radius = lay.radius[:, k, None].expand(-1, _TRIES)
+        free &= _inside_crop(origin, torch.cat([places, radius[..., None]], -1), radius)
+    return free
 
 
 def _draw_layout(
@@ -156,7 +175,7 @@ def _draw_layout(
     index: Tensor,  # (B,) int64, which scenes
     attempt: int = 0,  # which of the draws for these scenes
 ) -> ClevrLayout:  # of B scenes
-    "One draw of the layout of each scene; the loop is over the things of a scene, never over scenes"
+    "Draw one layout per scene, looping over objects, not scenes"
     low, N = recipe.n_objects
     index = torch.as_tensor(index)
     u = partial(hashed_uniform, index)
@@ -181,33 +200,19 @@ def _draw_layout(
     )
     origin = torch.tensor(_CAMERA, device=index.device) + lay.camera
     for k in range(N):
-        gap = (
-            (places[:, k, :, None] - lay.xy[:, None, :k]).norm(dim=-1)
-            - lay.radius[:, None, :k]
-            - lay.radius[:, k, None, None]
-        )  # (B,TRIES,k) between outlines
-        free = (gap >= _MARGIN).all(-1)
-        if recipe.in_crop:
-            r = lay.radius[:, k, None].expand(-1, _TRIES)
-            free &= _inside_crop(origin, torch.cat([places[:, k], r[..., None]], -1), r)
+        free = _free_places(recipe, lay, places[:, k], k, origin)
         pick = free.int().argmax(1)
-        lay.xy = torch.cat(
-            [
-                lay.xy[:, :k],
-                places[torch.arange(len(pick), device=pick.device), k, pick][:, None],
-                lay.xy[:, k + 1 :],
-            ],
-            1,
-        )
+        chosen = places[torch.arange(len(pick), device=pick.device), k, pick]
+        lay.xy = torch.cat([lay.xy[:, :k], chosen[:, None], lay.xy[:, k + 1 :]], 1)
         lay.good = lay.good & (free.any(1) | ~there[:, k])
     return lay
 
 # %% ../../nbs/api/datasets/06_clevr.ipynb #fcc02553
 def _meet_sphere(
-    o: Tensor,  # (…,3) origin relative to the middle of the thing, units of its radius
+    o: Tensor,  # (…,3) origin relative to the middle of the object, units of its radius
     d: Tensor,  # (…,3) directions
 ) -> Tensor:  # (…) distance, infinite where the ray misses
-    "Where rays meet the unit sphere"
+    "Intersect rays with the unit sphere"
     a, b, c = (d * d).sum(-1), (o * d).sum(-1), (o * o).sum(-1) - 1
     root = b * b - a * c
     return torch.where(root > 0, (-b - root.clamp(min=0).sqrt()) / a, torch.inf)
@@ -221,7 +226,7 @@ def _meet_slabs(
     d: Tensor,  # (…,n) directions
     half: float,  # half the distance of each pair of planes
 ) -> tuple:  # (…) where the ray enters the last pair and leaves the first
-    "Where rays are between n pairs of parallel planes about the origin"
+    "Intersect rays with n slabs centred at the origin"
     d = torch.where(d.abs() < _PARALLEL, _PARALLEL, d)
     near, far = (-half - o) / d, (half - o) / d
     return torch.minimum(near, far).amax(-1), torch.maximum(near, far).amin(-1)
@@ -231,7 +236,7 @@ def _meet_cube(
     o: Tensor,  # (…,3) origin relative to the middle, turned into the cube's axes
     d: Tensor,  # (…,3) directions
 ) -> Tensor:  # (…) distance, infinite where the ray misses
-    "Where rays meet the cube of CLEVR's size: its lower face has the radius of a unit disc"
+    "Intersect rays with CLEVR's cube, whose face has the half diagonal 1"
     enter, leave = _meet_slabs(o, d, 2**-0.5)
     return torch.where(enter < leave, enter, torch.inf)
 
@@ -240,7 +245,7 @@ def _meet_cylinder(
     o: Tensor,  # (…,3) origin relative to the middle
     d: Tensor,  # (…,3) directions
 ) -> Tensor:  # (…) distance, infinite where the ray misses
-    "Where rays meet the upright cylinder of radius 1 and height 2"
+    "Intersect rays with the upright cylinder of radius 1 and height 2"
     a, b, c = (
         (d * d)[..., :2].sum(-1).clamp(min=1e-12),
         (o * d)[..., :2].sum(-1),
@@ -256,15 +261,15 @@ def _meet_cylinder(
 def _object_heights(
     lay: ClevrLayout,  # of B scenes
 ) -> Tensor:  # (B,N) units above the floor
-    "Height of each thing's middle"
+    "Compute the height of each object's centre"
     return torch.where(lay.kind[..., 0] == 0, lay.radius * 2**-0.5, lay.radius)
 
 
 def _ray_depths(
     lay: ClevrLayout,  # of B scenes
     size: tuple,  # (H, W) of the image
-) -> tuple:  # depth of every object at each pixel (B,N,H,W), infinite beside it; distance of its middle from the camera (B,N); units
-    "How far away each object is met, each as if it stood alone"
+) -> tuple:  # depth of every object at each pixel (B,N,H,W), inf beside it; of its centre (B,N); units
+    "Compute the distance at which each ray meets each object, ignoring occlusion"
     origin = torch.tensor(_CAMERA, device=lay.xy.device) + lay.camera
     d = _camera_rays(origin, size)[:, None]  # (B,1,P,3)
     middle = torch.cat([lay.xy, _object_heights(lay)[..., None]], -1)
@@ -296,7 +301,7 @@ def _ray_depths(
 def _masks_of(
     depth: Tensor,  # (B,N,H,W) from `_ray_depths`
 ) -> tuple:  # segmentation (B,H,W) uint8, amodal (B,N,H,W) bool
-    "What is seen at each pixel, and what would be if each thing stood alone"
+    "Compute visible and amodal masks"
     nearest, index = depth.min(1)
     return torch.where(nearest.isfinite(), index + 1, 0).to(torch.uint8), depth.isfinite()
 
@@ -308,7 +313,7 @@ def _shown_share(
     recipe: ClevrLike,  # of the scenes
     lay: ClevrLayout,  # of B scenes
 ) -> Tensor:  # (B,N)
-    "Share of the image's pixels that show each thing"
+    "Compute the share of the image's pixels that show each object"
     rows = 1 + torch.arange(lay.there.shape[1], device=lay.xy.device)[:, None, None]
 
     def some(lay):
@@ -321,7 +326,7 @@ def clevr_layout(
     recipe: ClevrLike,  # of the scenes
     index: Tensor,  # (B,) int64, which scenes
 ) -> ClevrLayout:  # of B scenes, in each of which everything can be seen
-    "The first good draw of each scene; raises `ValueError` if there is none"
+    "Draw layouts until each scene has a valid one; raises `ValueError` if there is none"
     index = torch.as_tensor(index)
     if not len(index):
         return _draw_layout(recipe, index)
@@ -337,7 +342,8 @@ def clevr_layout(
                 *(torch.stack([getattr(p, f) for p in parts]) for f in ClevrLayout.__dataclass_fields__)
             )
     raise ValueError(
-        f'no layout in {_ATTEMPTS} draws shows all of {recipe.n_objects[0]} to {recipe.n_objects[1]} objects in scenes {index[open_].tolist()[:5]}; fewer objects will do'
+        f'no layout in {_ATTEMPTS} draws shows all of {recipe.n_objects[0]} to '
+        f'{recipe.n_objects[1]} objects in scenes {index[open_].tolist()[:5]}; fewer objects will do'
     )
 
 
@@ -345,7 +351,7 @@ def _clevr_truth(
     recipe: ClevrLike,  # of the scenes
     lay: ClevrLayout,  # from `clevr_layout`
 ) -> SceneTruth:  # properties: shape, colour, size, material; depth in units
-    "All that is known about the scenes"
+    "Collect the ground truth of the scenes"
     depth, away = _ray_depths(lay, recipe.size)
     segmentation, amodal = _masks_of(depth)
     return scene_truth(
@@ -357,7 +363,9 @@ def _clevr_truth(
 
 # %% ../../nbs/api/datasets/06_clevr.ipynb #156c739b
 _VARIANT = 'scalar_rgb'
-_BLOCK = 32  # side of the squares the picture is rendered in, pixels; left alone it follows from the number of threads, and the grain with it
+# side of the squares the image is rendered in, pixels; left alone it follows from the number of threads, and
+# the grain with it
+_BLOCK = 32
 _BOUNCES = 5  # vertices of a light path: enough for what metal shows of its neighbours
 _SKY, _GREY = 0.25, 0.5  # light from everywhere, reflectance of the floor
 _LIGHTS = (
@@ -370,7 +378,7 @@ _LIGHTS = (
 def _mitsuba(
     threads: int = 1,  # to render with
 ):  # the module
-    "The path tracer; raises `ImportError`"
+    "Import the path tracer; raises `ImportError`"
     try:
         import mitsuba as mi
     except ImportError as e:
@@ -429,7 +437,7 @@ def _mitsuba_scene(
     recipe: ClevrLike,  # of the scene
     lay: ClevrLayout,  # of this one scene
 ) -> dict:  # for `_mitsuba.load_dict`
-    "A scene as mitsuba wants it, under all its lights"
+    "Build the mitsuba scene with all its lights"
     T, (H, W) = mi.ScalarTransform4f, recipe.size
 
     def light(place, shift, half, radiance):
@@ -470,7 +478,7 @@ def _render_light(
     scene: dict,  # from `_mitsuba_scene`
     seed: int,  # of the samples
 ) -> np.ndarray:  # (H,W,3) float32, 1 is white
-    "The light that a scene sends to the camera: the sum over its lights, each rendered alone"
+    "Render the radiance of a scene: the sum over its lights, each rendered alone"
     lights = [k for k in scene if k == 'sky' or k.startswith('light')]
 
     def only(light):
@@ -482,7 +490,7 @@ def _render_light(
 def _srgb(
     linear: np.ndarray,  # light, 1 is white
 ) -> np.ndarray:  # u8
-    "Light as bytes of a picture, by the sRGB curve"
+    "Convert radiance to sRGB bytes"
     low = linear.clip(0, 1)
     return (
         (255 * np.where(low <= 0.0031308, 12.92 * low, 1.055 * np.maximum(low, 1e-9) ** (1 / 2.4) - 0.055))
@@ -496,7 +504,7 @@ def render_clevr_scene(
     i: int,  # which
     threads: int = 1,  # to render with
 ) -> dict:  # image, segmentation, properties, depth, amodal, visibility: arrays as an objects file keeps them
-    "One scene with its truth; raises `ImportError` without mitsuba"
+    "Render one scene with its ground truth; raises `ImportError` without mitsuba"
     mi, index = _mitsuba(threads), torch.tensor([i])
     lay = clevr_layout(recipe, index)
     truth = _clevr_truth(recipe, lay)
@@ -567,7 +575,10 @@ def render_clevr(
     source: str = '',  # how it came to be, in words
     progress: bool = True,  # show a bar
 ) -> Path:  # of the file
-    "Render scenes into an objects file, resumable; raises `ImportError` without mitsuba, `ValueError` if there is another set of that name"
+    """Render scenes into an objects file, resumable
+
+    Raises `ImportError` without mitsuba, `ValueError` if there is another set of that name.
+    """
     if n < 1:
         raise ValueError(f'n: got {n} scenes, wanted at least 1')
     todo = _missing(path, recipe, n)

@@ -64,11 +64,14 @@ def read_idx(
     data, whole = _unpack(path)
     if len(data) >= 4 and (data[:2] != b'\0\0' or data[2] not in _IDX_TYPES):
         raise ValueError(
-            f'{path}: got magic number {data[:4].hex()}, wanted 0000, a type from 08 to 0e and the number of dimensions; this is no IDX file'
+            f'{path}: got magic number {data[:4].hex()}, wanted 0000, a type from 08 to 0e and the '
+            'number of dimensions; this is no IDX file'
         )
     if len(data) != _size(data) or not whole:
         raise ValueError(
-            f'{path}: got {len(data)} bytes{"" if whole else " of a gzip stream cut short"}, wanted {_size(data)}; it is {"longer" if len(data) > _size(data) else "truncated"}: fetch it again'
+            f'{path}: got {len(data)} bytes{"" if whole else " of a gzip stream cut short"}, wanted '
+            f'{_size(data)}; it is {"longer" if len(data) > _size(data) else "truncated"}: fetch it '
+            'again'
         )
     kind = np.dtype(_IDX_TYPES[data[2]])
     return (
@@ -80,13 +83,14 @@ def _mnist_file(
     root: str,  # folder of MNIST, as torchvision lays it out or with the files directly in it
     name: str,  # of a file, without .gz
 ) -> Path:  # the file, gzipped or not
-    "Where one of MNIST's files lies; raises `FileNotFoundError`"
+    "Find one of MNIST's files; raises `FileNotFoundError`"
     places = [Path(root) / sub / (name + gz) for sub in ('MNIST/raw', '') for gz in ('', '.gz')]
     for p in places:
         if p.is_file():
             return p
     raise FileNotFoundError(
-        f'{root}: got no {name}, gzipped or not, in MNIST/raw or in the folder itself, wanted the IDX files of MNIST; copy them there or pass `download=True`'
+        f'{root}: got no {name}, gzipped or not, in MNIST/raw or in the folder itself, wanted the '
+        'IDX files of MNIST; copy them there or pass `download=True`'
     )
 
 # %% ../../nbs/api/datasets/02_digits.ipynb #8b4c6f1a
@@ -97,7 +101,7 @@ def _ink_crop(
     images: Tensor,  # (N,h,w) any numbers, 0 is the background
     size: int = _BOX,  # side of the square, pixels
 ) -> Tensor:  # (N,size,size) of the same type
-    "The square centred on the outline of each picture's ink, 0 where it sticks out of the picture"
+    "Crop the square centred on the bounding box of each image's ink, zero-padded"
 
     def start(ink):  # (N,n) bool -> (N,) first pixel of the square along this side
         first, last = ink.int().argmax(1), ink.shape[1] - 1 - ink.flip(1).int().argmax(1)
@@ -120,7 +124,8 @@ def _fetch(root):
         MNIST(root, download=True)
     except (OSError, RuntimeError) as e:
         raise OSError(
-            f'{root}: MNIST could not be downloaded ({e}); copy train-images-idx3-ubyte.gz and its three companions into {root / "MNIST" / "raw"} by hand'
+            f'{root}: MNIST could not be downloaded ({e}); copy train-images-idx3-ubyte.gz and its '
+            f'three companions into {root / "MNIST" / "raw"} by hand'
         ) from e
 
 
@@ -129,7 +134,7 @@ def _mnist_files(
     train: bool,  # the digits to learn from, or the others
     download: bool,  # have torchvision fetch what is missing
 ) -> tuple:  # paths of images and labels
-    "The two files of a half of MNIST; raises `FileNotFoundError`, or `OSError` when they cannot be had"
+    "Find or download the two files of one MNIST split; raises `FileNotFoundError` or `OSError`"
     try:
         return tuple(_mnist_file(root, n) for n in _MNIST_FILES[train])
     except FileNotFoundError:
@@ -140,18 +145,19 @@ def _mnist_files(
 
 # %% ../../nbs/api/datasets/02_digits.ipynb #6a3877ac
 def mnist_sprites(
-    root: str = None,  # folder of MNIST; fastai's data folder if left out
+    root: str = None,  # folder of MNIST; fastai's data folder if omitted
     train: bool = True,  # the digits to learn from, or the held-out ones
     size: int = _BOX,  # side of a sprite, pixels
     download: bool = False,  # have torchvision fetch what is missing
 ) -> Sprites:  # 60 000 or 10 000 of them, if all are there
-    "MNIST's digits as sprites; raises `FileNotFoundError`, `OSError` or `ValueError`"
+    "Load MNIST digits as sprites; raises `FileNotFoundError`, `OSError` or `ValueError`"
     root = fastai_path('data') if root is None else Path(root)
     files = _mnist_files(root, train, download)
     images, labels = map(read_idx, files)
     if images.ndim != 3 or min(images.shape[1:]) < _BOX or labels.shape != images.shape[:1]:
         raise ValueError(
-            f'{files[0]}: got images {images.shape}, and labels {labels.shape} in {files[1].name}, wanted (N,28,28) and (N,); the two files do not belong together'
+            f'{files[0]}: got images {images.shape}, and labels {labels.shape} in {files[1].name}, '
+            'wanted (N,28,28) and (N,); the two files do not belong together'
         )
     crops = _ink_crop(torch.tensor(images)).float() / 255
     return Sprites(resize_sprites(crops, size), torch.tensor(labels).long(), tuple('0123456789'))
@@ -159,15 +165,18 @@ def mnist_sprites(
 # %% ../../nbs/api/datasets/02_digits.ipynb #6645627b
 _HARD_DIGITS, _HARD_CANVAS = 9, (80, 80)  # digits in a scene; its height and width, pixels
 _HARD_APART = 10  # least distance of two digits in x or in y, pixels: no two boxes share more than half
-_HARD_SEED = {True: 0, False: 1}  # of the scenes to learn from, and of those to judge on
+_HARD_SEED = {True: 0, False: 1}  # of the scenes to learn from, and of those to evaluate on
 
 
 def mnist_hard_like(
-    train: bool = True,  # scenes to learn from, or to judge on: other digits, other places
-    root: str = None,  # folder of MNIST; fastai's data folder if left out
-    seed: int = None,  # another seed, other scenes; `_HARD_SEED` if left out
+    train: bool = True,  # scenes to learn from, or to evaluate on: other digits, other places
+    root: str = None,  # folder of MNIST; fastai's data folder if omitted
+    seed: int = None,  # another seed, other scenes; `_HARD_SEED` if omitted
 ) -> Scenes:  # call it with scene numbers
-    "Recipe of MNIST-Hard-like scenes, ours and not the benchmark; raises what `mnist_sprites` raises"
+    """Make a generator of MNIST-Hard-like scenes (not the benchmark itself)
+
+    Raises what `mnist_sprites` raises.
+    """
     return Scenes(
         mnist_sprites(root, train),
         _HARD_DIGITS,
@@ -196,15 +205,16 @@ def _hard_paths(
     root: Path,  # folder of MNIST-Hard
     mode: str,  # 'train' or 'test'
 ) -> list:  # of N existing files
-    "The images of a half; raises `FileNotFoundError` or `ValueError`"
+    "List the images of one split; raises `FileNotFoundError` or `ValueError`"
     file = root / f'{mode}.txt'
     paths = [root / l for l in _lines(file)]
     if not paths:
-        raise ValueError(f'{file}: got 0 image paths, wanted one a line')
+        raise ValueError(f'{file}: got 0 image paths, wanted one per line')
     missing = [p for p in paths if not p.is_file()]
     if missing:
         raise FileNotFoundError(
-            f'{file}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}; wanted paths that are absolute or start at {root}'
+            f'{file}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}; '
+            f'wanted paths that are absolute or start at {root}'
         )
     return paths
 
@@ -214,7 +224,7 @@ def _hard_labels(
     mode: str,  # 'train' or 'test'
     n: int,  # images there are
 ) -> Tensor:  # (n,9) int64, 0 to 9
-    "The labels of a half; raises `FileNotFoundError` or `ValueError`"
+    "Read the labels of one split; raises `FileNotFoundError` or `ValueError`"
     file = root / f'{mode}_labels.txt'
     rows = [l.replace(',', ' ').split() for l in _lines(file)]
     if len(rows) != n:
@@ -224,7 +234,8 @@ def _hard_labels(
     for i, row in enumerate(rows):
         if len(row) != _HARD_DIGITS or not all(l in set('0123456789') for l in row):
             raise ValueError(
-                f'{file}: got {len(row)} labels {" ".join(row)!r} in row {i + 1} of {n}, wanted {_HARD_DIGITS} digits from 0 to 9'
+                f'{file}: got {len(row)} labels {" ".join(row)!r} in row {i + 1} of {n}, wanted '
+                f'{_HARD_DIGITS} digits from 0 to 9'
             )
     return torch.tensor([[int(l) for l in row] for row in rows])
 
@@ -234,7 +245,7 @@ def _hard_boxes(
     mode: str,  # 'train' or 'test'
     n: int,  # images there are
 ) -> Tensor:  # (n,9,4) centre x, y, width, height, pixels
-    "The boxes of a half; raises `FileNotFoundError` or `ValueError`"
+    "Read the boxes of one split; raises `FileNotFoundError` or `ValueError`"
     file = _need(root / f'{mode}_keypoints.npy')
     try:
         a = np.load(file, allow_pickle=False)
@@ -244,12 +255,14 @@ def _hard_boxes(
         ) from e
     if a.shape != (n, _HARD_DIGITS, 3):
         raise ValueError(
-            f'{file}: got shape {a.shape} for {n} images in {mode}.txt, wanted ({n},{_HARD_DIGITS},3): x, y and half the box of each digit'
+            f'{file}: got shape {a.shape} for {n} images in {mode}.txt, wanted '
+            f'({n},{_HARD_DIGITS},3): x, y and half the box of each digit'
         )
     x, y, half = torch.tensor(a).float().unbind(-1)
     if not (half > 0).all() or not (x + y).isfinite().all():
         raise ValueError(
-            f'{file}: got {int((~((half > 0) & (x + y).isfinite())).sum())} of {half.numel()} rows with NaN or a box of no size, wanted pixels'
+            f'{file}: got {int((~((half > 0) & (x + y).isfinite())).sum())} of {half.numel()} rows '
+            'with NaN or a box of no size, wanted pixels'
         )
     return torch.stack([x, y, 2 * half, 2 * half], -1)
 
@@ -274,17 +287,18 @@ class MNISTHard(Dataset):
         image = open_scene_item(self.paths[i])
         if image.shape[1:] != _HARD_CANVAS:
             raise ValueError(
-                f'{self.paths[i]}: got an image of {image.shape[1]}x{image.shape[2]} pixels, wanted {_HARD_CANVAS[0]}x{_HARD_CANVAS[1]}'
+                f'{self.paths[i]}: got an image of {image.shape[1]}x{image.shape[2]} pixels, wanted '
+                f'{_HARD_CANVAS[0]}x{_HARD_CANVAS[1]}'
             )
         return image, TensorObjects(self.objects[i])
 
 # %% ../../nbs/api/datasets/02_digits.ipynb #9445a117
 def mnist_hard_dataloaders(
     root: str,  # folder of MNIST-Hard
-    bs: int = 40,  # images a batch (Table 10); training makes two views of each
+    bs: int = 40,  # images per batch (Table 10); training makes two views of each
     num_workers: int = 0,  # processes that read images
-    device=None,  # fastai's default if left out
+    device=None,  # fastai's default if omitted
 ) -> DataLoaders:
-    "`DataLoaders` of MNIST-Hard; raises what `MNISTHard` raises"
+    "Make `DataLoaders` of MNIST-Hard; raises what `MNISTHard` raises"
     train, test = MNISTHard(root), MNISTHard(root, train=False)
     return DataLoaders.from_dsets(train, test, bs=min(bs, len(train)), num_workers=num_workers, device=device)

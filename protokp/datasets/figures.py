@@ -20,75 +20,16 @@ from .faces import _HAIR, _SKIN, _cover
 from .scenes import hashed_uniform
 
 # %% ../../nbs/api/datasets/08_figures.ipynb #54451971
-JOINT_NAMES = (
-    'pelvis',
-    'right hip',
-    'right knee',
-    'right ankle',
-    'right toes',
-    'right toe tip',
-    'left hip',
-    'left knee',
-    'left ankle',
-    'left toes',
-    'left toe tip',
-    'lower back',
-    'chest',
-    'neck',
-    'head',
-    'head top',
-    'left collar',
-    'left shoulder',
-    'left elbow',
-    'left wrist',
-    'left thumb',
-    'left thumb tip',
-    'left hand',
-    'left hand tip',
-    'right collar',
-    'right shoulder',
-    'right elbow',
-    'right wrist',
-    'right thumb',
-    'right thumb tip',
-    'right hand',
-    'right hand tip',
-)
-SKELETON_PARENTS = (
-    -1,
-    0,
-    1,
-    2,
-    3,
-    4,
-    0,
-    6,
-    7,
-    8,
-    9,
-    0,
-    11,
-    12,
-    13,
-    14,
-    12,
-    16,
-    17,
-    18,
-    19,
-    20,
-    19,
-    22,
-    12,
-    24,
-    25,
-    26,
-    27,
-    28,
-    27,
-    30,
-)  # of each joint; the pelvis has none
-_REPEATED = {11: 0, 16: 13, 24: 13, 20: 19, 23: 22, 28: 27, 31: 30}  # joint -> the one at the same place
+_SPINE = 'pelvis,right hip,right knee,right ankle,right toes,right toe tip,left hip,left knee,left ankle'
+_SPINE += ',left toes,left toe tip,lower back,chest,neck,head,head top'
+_ARMS = 'left collar,left shoulder,left elbow,left wrist,left thumb,left thumb tip,left hand,left hand tip'
+JOINT_NAMES = (*_SPINE.split(','), *_ARMS.split(','), *_ARMS.replace('left', 'right').split(','))
+
+_LEGS_PARENTS = (-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9)  # the pelvis has none
+_TORSO_PARENTS = (0, 11, 12, 13, 14)
+_ARMS_PARENTS = (12, 16, 17, 18, 19, 20, 19, 22, 12, 24, 25, 26, 27, 28, 27, 30)
+SKELETON_PARENTS = _LEGS_PARENTS + _TORSO_PARENTS + _ARMS_PARENTS
+_REPEATED = {11: 0, 16: 13, 24: 13, 20: 19, 23: 22, 28: 27, 31: 30}  # joint -> the one at the same position
 
 # %% ../../nbs/api/datasets/08_figures.ipynb #c9bfa80d
 _PAIRS = tuple((r, r + 5) for r in range(1, 6)) + tuple((l + 8, l) for l in range(16, 24))  # right, left
@@ -103,17 +44,17 @@ _SIDES = dict(right='tab:orange', left='tab:blue')  # colours of a skeleton
 def _joint_colour(
     joint: int,  # 0 to 31
 ) -> str:
-    "Orange for right, blue for left, grey between"
+    "Return the colour of a joint: orange right, blue left, grey in between"
     return _SIDES.get(JOINT_NAMES[joint].split()[0], 'tab:gray')
 
 
 def show_skeleton(
     points: Tensor,  # (32,2) pixels
-    ax=None,  # matplotlib axes, made if left out
+    ax=None,  # matplotlib axes, made if omitted
     numbers: bool = False,  # write the joints' numbers, of those that repeat another not
     **kwargs,  # of the lines
 ):  # the axes
-    "Bones from joint to joint"
+    "Draw a skeleton"
     if ax is None:
         ax = plt.subplots(figsize=(2.4, 2.4))[1]
     points = points.detach().cpu()
@@ -164,7 +105,7 @@ _SPINE = (
 def _mirrored(
     v: tuple,  # x, y, z
 ) -> tuple:  # -x, y, z
-    "The same place on the other side of the body"
+    "Return the mirrored joint"
     return -v[0], *v[1:]
 
 
@@ -202,7 +143,7 @@ _ANGLES = (*_TRUNK, *[f'{s} {k}' for s in ('right', 'left') for k in (*_LEGS['st
 def _angle_ranges(
     pose: str,  # of `_POSES`
 ) -> tuple:  # (A,2) degrees, lowest and highest
-    "Between what the angles of a pose are drawn"
+    "Return the ranges of the joint angles"
     legs, right, left = _POSES[pose]
     return (
         *_TRUNK.values(),
@@ -231,17 +172,17 @@ def _stride(u, phase):  # uniform numbers by angle -> the same, but for what a s
 def _mirror_angles(
     angles: Tensor,  # (B,A) radians
 ) -> Tensor:  # (B,A)
-    "The angles of the mirror image"
+    "Mirror joint angles"
     trunk, right, left = angles.split([len(_TRUNK), *[(len(_ANGLES) - len(_TRUNK)) // 2] * 2], -1)
     return torch.cat([trunk * torch.tensor([1, -1, -1, -1, 1], device=angles.device), left, right], -1)
 
 
 def _draw_angles(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     poses: tuple = tuple(_POSES),  # names, each equally likely
     seed: int = 0,  # another seed, other angles
 ) -> tuple:  # angles (B,A) in radians, number of the pose in `poses` (B,)
-    "Random angles of random poses"
+    "Draw random joint angles"
     *u, phase, flip, pick = hashed_uniform(index, len(_ANGLES) + 3, seed).unbind(-1)
     pose = (pick * len(poses)).long()
     low, high = torch.tensor([_angle_ranges(p) for p in poses], dtype=torch.float32, device=index.device)[
@@ -259,7 +200,7 @@ def _turn(
     axis: str,  # x, y or z
     angle: Tensor,  # (…) radians
 ) -> Tensor:  # (…,3,3)
-    "Rotation about an axis"
+    "Make a rotation matrix about an axis"
     c, s = angle.cos(), angle.sin()
     o = torch.zeros_like(c)
     i = o + 1
@@ -279,10 +220,11 @@ def _moved(a, v):
 
 def _joint_turns(
     angles: Tensor,  # (B,A) radians
-    heading: Tensor,  # (B,) radians, 0 looks at the camera, pi away from it; to the right of the picture if positive
+    # (B,) radians, 0 looks at the camera, pi away from it; to the right of the image if positive
+    heading: Tensor,
     tilt: Tensor,  # (B,) radians, the camera looks down
 ) -> dict:  # joint -> (B,3,3); the others do not turn
-    "How each joint turns what hangs on it"
+    "Compute the rotation of each joint"
     a = dict(zip(_ANGLES, angles.unbind(-1)))
     turns = {
         0: _times(_turn('x', tilt), _turn('y', -heading)),
@@ -303,7 +245,7 @@ def _pose_joints(
     bones: Tensor,  # (B,32,3) each joint from its parent, at rest
     turns: dict,  # joint -> (B,3,3)
 ) -> tuple:  # places (B,32,3) around the pelvis, frames (B,32,3,3)
-    "Joints of bent skeletons, from the pelvis outwards"
+    "Compute joint positions by forward kinematics"
     place, frame = [bones[:, 0]], [turns[0]]
     for j, p in list(enumerate(SKELETON_PARENTS))[1:]:
         place.append(place[p] + _moved(frame[p], bones[:, j]))
@@ -367,7 +309,7 @@ def _part_ends(
     place: Tensor,  # (B,32,3) of the joints
     frame: Tensor,  # (B,32,3,3)
 ) -> Tensor:  # (B,P,2,3)
-    "Where the two ends of each part are"
+    "Return the two ends of each body part"
     joints = [[p[k] for k in (0, 2)] for p in _PARTS]
     way = torch.tensor([[p[k] for k in (1, 3)] for p in _PARTS], dtype=place.dtype, device=place.device)
     return place[:, joints] + _moved(frame[:, joints], way)
@@ -384,7 +326,7 @@ def _draw_people(
     who: Tensor,  # (B,) int64, number of the person
     seed: int = 0,  # another seed, other people
 ) -> tuple:  # colours (B,slots,3), bones (B,32,3), factor of the radii (B,)
-    "Colours and build of people"
+    "Draw colours and build of people"
     u = hashed_uniform(who, 8 + 3 * len(_DRESSED), seed)
     at = dict(device=who.device)
     low, high = torch.tensor(list(_BUILD.values()), **at).unbind(-1)
@@ -412,13 +354,13 @@ def _draw_people(
 def _project(
     place: Tensor,  # (…,3) statures around the pelvis
     distance: float,  # of the camera, statures; inf for weak perspective
-) -> tuple:  # (…,2) on the picture's plane, zoom (…)
-    "Perspective: nearer is larger"
+) -> tuple:  # (…,2) on the image's plane, zoom (…)
+    "Project points in perspective"
     zoom = 1 / (1 + place[..., 2] / distance)
     return place[..., :2] * zoom[..., None], zoom
 
 
-_FILLS = (0.75, 0.95)  # of the picture by the person, along the axis that is tighter
+_FILLS = (0.75, 0.95)  # of the image by the person, along the axis that is tighter
 
 
 def _fit_into(
@@ -427,7 +369,7 @@ def _fit_into(
     size: tuple,  # (H, W) pixels
     u: Tensor,  # (B,3) uniform numbers: how large, where along x, where along y
 ) -> tuple:  # pixels per unit (B,), shift (B,2) in pixels; a place goes to unit*place+shift
-    "Where the person is put, so that all of it is seen"
+    "Place the person inside the image"
     low, high = (
         (ends - radii[..., None]).flatten(1, 2).amin(1),
         (ends + radii[..., None]).flatten(1, 2).amax(1),
@@ -447,7 +389,7 @@ def _capsule(
     ends: Tensor,  # (B,2,2) pixels
     radii: Tensor,  # (B,2)
 ) -> tuple:  # distance from the axis (B,…), radius there (B,…)
-    "How far pixels are from a tapered capsule's axis, and how thick it is there"
+    "Compute the distance of pixels from a tapered capsule's axis, and its radius there"
     (ax, ay), (bx, by) = (e.T[..., None, None] for e in ends.unbind(1))
     ra, rb = radii.T[..., None, None]
     dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
@@ -463,7 +405,7 @@ def _paint_capsule(
     radii: Tensor,  # (B,2)
     colour: Tensor,  # (B,3)
 ) -> Tensor:  # (B,3,H,W)
-    "Lay one capsule over each picture"
+    "Composite one capsule over each image"
     y, x = (torch.arange(n, dtype=images.dtype, device=images.device) for n in images.shape[-2:])
     far, radius = _capsule(x, y[:, None], ends, radii)
     share = _cover(far - radius)
@@ -475,7 +417,7 @@ _FLOOR = (0.6, 0.85)  # where the floor begins, share of the height
 _TINT, _DULL = (
     0.15,
     0.7,
-)  # how far wall and floor are from grey; how much the colours of things are drawn towards the wall's
+)  # how far wall and floor are from grey; how much the colours of objects are drawn towards the wall's
 _PATCHES = 4  # places along each axis where the light of the room is drawn
 
 
@@ -485,7 +427,7 @@ def _draw_room(
     things: int = 6,  # that stand about
     seed: int = 0,  # another seed, other rooms
 ) -> Tensor:  # (B,3,H,W) in [0,1]
-    "Backgrounds"
+    "Draw backgrounds"
     (H, W), B = size, len(which)
     u = hashed_uniform(which, 8 + _PATCHES**2 + 9 * things, seed)
     wall, floor = (
@@ -519,7 +461,7 @@ def _paint_people(
     colours: Tensor,  # (B,P,3)
     depth: Tensor,  # (B,P) the larger the farther
 ) -> Tensor:  # (B,3,H,W)
-    "All parts, the farthest first"
+    "Draw all body parts, the farthest first"
     order = depth.argsort(dim=1, descending=True, stable=True)
     each = torch.arange(len(images), device=images.device)
     for part in order.unbind(1):
@@ -529,13 +471,13 @@ def _paint_people(
 # %% ../../nbs/api/datasets/08_figures.ipynb #699e954c
 @dataclass
 class Figures:
-    "Recipe of pictures of one person each: call it with their numbers; raises `ValueError`"
+    "Generator of images of one person each: call it with image numbers; raises `ValueError`"
 
     size: tuple = (64, 64)  # (H, W) pixels
-    seed: int = 0  # another seed, other pictures
+    seed: int = 0  # another seed, other images
     rear: float = 0.5  # share of people seen from behind
-    people: int = None  # different people there are; everyone a new one if left out
-    rooms: int = None  # different backgrounds there are; every one new if left out, 0 is black
+    people: int = None  # different people there are; everyone a new one if omitted
+    rooms: int = None  # different backgrounds there are; every one new if omitted, 0 is black
     things: int = 6  # that stand about in a room
     poses: tuple = tuple(_POSES)  # names, each equally likely
     distance: float = 4.0  # of the camera, statures; inf for weak perspective
@@ -545,7 +487,8 @@ class Figures:
             raise ValueError(f'rear: got {self.rear}, wanted a share, 0 to 1')
         if self.distance < 2:
             raise ValueError(
-                f'distance: got {self.distance}, wanted at least 2 statures, or the nearest hand fills the picture'
+                f'distance: got {self.distance}, wanted at least 2 statures, or the nearest hand '
+                'fills the image'
             )
         if not self.poses or (wrong := [p for p in self.poses if p not in _POSES]):
             raise ValueError(
@@ -553,11 +496,11 @@ class Figures:
             )
         if self.people is not None and self.people < 1:
             raise ValueError(
-                f'people: got {self.people}, wanted at least 1, or None for a new one in every picture'
+                f'people: got {self.people}, wanted at least 1, or None for a new one in every image'
             )
 
     def to(self, device) -> 'Figures':
-        "The recipe itself: it holds no tensors"
+        "Return itself: it holds no tensors"
         return self
 
 # %% ../../nbs/api/datasets/08_figures.ipynb #affeb6e9
@@ -569,10 +512,10 @@ def _of(index, n, seed):  # numbers of `n` different ones, or of a new one each
 
 
 def _stand_figures(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     recipe: Figures,  # how they are made
 ) -> tuple:  # ends (B,P,2,2), radii (B,P,2), colours (B,P,3), depth (B,P), points (B,32,2), rear (B,) bool
-    "People in their pictures, before they are painted; lengths in pixels"
+    "Pose and place people, without rendering; lengths in pixels"
     seed = recipe.seed
     u = hashed_uniform(index, 6, seed)
     rear = u[:, 0] < recipe.rear
@@ -601,10 +544,10 @@ def _stand_figures(
 
 # %% ../../nbs/api/datasets/08_figures.ipynb #1a7c4c62
 def _make_figures(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     recipe: Figures,  # how they are made
 ) -> tuple:  # images (B,3,H,W) in [0,1], `LandmarkTruth` with points (B,1,32,2)
-    "Pictures of people with their truth, all at once, on the index's device"
+    "Generate images of people with ground truth as one batch on the index's device"
     *parts, points, rear = _stand_figures(index, recipe)
     H, W = recipe.size
     if recipe.rooms == 0:
@@ -624,7 +567,7 @@ def _make_figures(
 @patch
 def __call__(
     self: Figures,
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
 ) -> tuple:  # images (B,3,H,W) in [0,1], `LandmarkTruth` with points (B,1,32,2)
-    "Make the pictures"
+    "Generate the images"
     return _make_figures(index, self)

@@ -23,7 +23,6 @@ from fastai.data.core import DataLoaders, dispatch
 from fastai.torch_core import TensorImage
 from fastai.vision.data import get_grid
 from fastcore.basics import patch
-from fastcore.script import call_parse
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -60,9 +59,11 @@ def _fit(array, dtype):  # in this type, or None if that would change it
 
 
 def stack_scenes(
-    scenes: list,  # dicts of arrays: image (H,W,3), segmentation (H,W), properties (N,P), depth (N), maybe amodal (N,H,W), visibility (N)
+    # dicts of arrays: image (H,W,3), segmentation (H,W), properties (N,P), depth (N), maybe amodal (N,H,W),
+    # visibility (N)
+    scenes: list,
 ) -> dict:  # of arrays with S in front, in the types of the file, and `count`
-    "Scenes as the datasets of a file; raises `ValueError`"
+    "Stack scenes into the datasets of a file; raises `ValueError`"
     if not scenes:
         raise ValueError('scenes: got none, wanted at least one')
     out = {}
@@ -72,17 +73,20 @@ def stack_scenes(
             continue
         if len(arrays) < len(scenes):
             raise ValueError(
-                f'{k}: got it for {len(arrays)} of {len(scenes)} scenes, wanted it for {"all" if k in _FILE_WANTED else "all or none"}'
+                f'{k}: got it for {len(arrays)} of {len(scenes)} scenes, wanted it for '
+                f'{"all" if k in _FILE_WANTED else "all or none"}'
             )
         shapes = {a.shape for a in arrays}
         if len(shapes) > 1 or arrays[0].ndim != ndim - 1:
             raise ValueError(
-                f'{k}: got shapes {sorted(shapes)}, wanted one of {ndim - 1} dimensions for all scenes; pad the objects, resize the images'
+                f'{k}: got shapes {sorted(shapes)}, wanted one of {ndim - 1} dimensions for all '
+                'scenes; pad the objects, resize the images'
             )
         out[k] = _fit(np.stack(arrays), dtype)
         if out[k] is None:
             raise ValueError(
-                f'{k}: got values from {np.min(arrays)} to {np.max(arrays)}, wanted whole numbers that fit {np.dtype(dtype)}'
+                f'{k}: got values from {np.min(arrays)} to {np.max(arrays)}, wanted whole numbers '
+                f'that fit {np.dtype(dtype)}'
             )
     _check_arrays(out)
     return dict(out, count=_count_objects(out['segmentation']))
@@ -91,7 +95,7 @@ def stack_scenes(
 def _count_objects(
     segmentation: np.ndarray,  # (S,H,W) u8
 ) -> np.ndarray:  # (S) u8
-    "In each scene, the objects of which at least one pixel is seen"
+    "Count the visible objects of each scene"
     return np.array([(np.bincount(s.ravel())[1:] > 0).sum() for s in segmentation], np.uint8)
 
 
@@ -99,7 +103,7 @@ def _check_arrays(
     arrays,  # name -> what has a shape: arrays, or the datasets of a file
     where: str = 'scenes',  # begins every message
 ):
-    "Do the datasets fit each other? raises `ValueError`"
+    "Check that the datasets agree in shape; raises `ValueError`"
     shape = {k: tuple(arrays[k].shape) for k in _FILE_LAYOUT if k in arrays}
     for k in _FILE_WANTED:
         if k not in shape:
@@ -107,7 +111,7 @@ def _check_arrays(
     for k, s in shape.items():
         if len(s) != _FILE_LAYOUT[k][1]:
             raise ValueError(f'{where}: {k}: got shape {s}, wanted {_FILE_LAYOUT[k][1]} dimensions')
-    (S, H, W, C), (_, N, P) = shape['image'], shape['properties']
+    (S, H, W, _C), (_, N, P) = shape['image'], shape['properties']
     fits = dict(
         image=(S, H, W, 3),
         segmentation=(S, H, W),
@@ -119,14 +123,15 @@ def _check_arrays(
     for k, s in shape.items():
         if s != fits[k]:
             raise ValueError(
-                f'{where}: {k}: got shape {s}, wanted {fits[k]} to go with images {shape["image"]} and properties {shape["properties"]}'
+                f'{where}: {k}: got shape {s}, wanted {fits[k]} to go with images {shape["image"]} '
+                f'and properties {shape["properties"]}'
             )
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #27020767
 def _parts_folder(
     path: str,  # of the objects file
 ) -> Path:  # beside it
-    "The folder its shards are in until they are merged"
+    "Return the folder of the shards of a file"
     return Path(f'{path}.parts')
 
 
@@ -134,7 +139,7 @@ def _shard_path(
     path: str,  # of the objects file
     i: int,  # number of the shard, from 0
 ) -> Path:  # NAME.h5.parts/000012.h5
-    "The file of one shard"
+    "Return the path of one shard"
     return _parts_folder(path) / f'{i:06}.h5'
 
 
@@ -154,7 +159,7 @@ def write_shard(
     scenes: list,  # dicts of arrays, as `stack_scenes` takes them
     **attrs,  # kept with the shard; shards merge only if theirs agree: seed, settings
 ) -> Path:  # of the shard
-    "Write one shard, whole or not at all; raises `ValueError`"
+    "Write one shard atomically; raises `ValueError`"
     arrays, shard = stack_scenes(scenes), _shard_path(path, i)
     shard.parent.mkdir(parents=True, exist_ok=True)
     part = shard.with_suffix(f'.{os.getpid()}.tmp')
@@ -176,7 +181,7 @@ def _missing_shards(
     path: str,  # of the objects file
     n: int,  # shards it is made of
 ) -> list:  # of their numbers; none once the file itself is there
-    "Shards that are still to be written"
+    "List the shards that are still to be written"
     if Path(path).is_file():
         return []
     return [i for i in range(n) if not _shard_path(path, i).is_file()]
@@ -191,7 +196,8 @@ def _same(shards):  # their attributes, if all agree
             first, form = attrs, shapes
         if attrs != first or shapes != form:
             raise ValueError(
-                f'{s}: got {attrs or shapes}, wanted {first or form} as in {shards[0].name}: two runs of different settings; remove the shards of one'
+                f'{s}: got {attrs or shapes}, wanted {first or form} as in {shards[0].name}: two '
+                'runs of different settings; remove the shards of one'
             )
     return first
 
@@ -225,14 +231,15 @@ def merge_shards(
     source: str = '',  # how it came to be, in words
     seed: int = -1,  # it was made with, -1 if with none
 ) -> Path:  # of the file
-    "Make the objects file of its shards and remove them; does nothing if that has been done; raises `ValueError`"
+    "Merge shards into an objects file and remove them; does nothing if already merged; raises `ValueError`"
     path, shards = Path(path), [_shard_path(path, i) for i in range(n)]
     if path.is_file() and not _parts_folder(path).is_dir():
         return path
     missing = [s.name for s in shards if not s.is_file()]
     if missing or not n:
         raise ValueError(
-            f'{_parts_folder(path)}: got {n - len(missing)} of {n} shards, {", ".join(missing[:3])} missing, wanted all; write those of missing_shards'
+            f'{_parts_folder(path)}: got {n - len(missing)} of {n} shards, {", ".join(missing[:3])} '
+            'missing, wanted all; write those of missing_shards'
         )
     attrs, part = _same(shards), path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
@@ -288,12 +295,14 @@ def _names(f, path):
         names = None
     if not isinstance(names, dict) or not all(isinstance(v, list) for v in names.values()):
         raise ValueError(
-            f'{path}: got names {f.attrs.get("names")!r}, wanted a JSON object of properties and lists of their values; give them to merge_shards'
+            f'{path}: got names {f.attrs.get("names")!r}, wanted a JSON object of properties and '
+            'lists of their values; give them to merge_shards'
         )
     P = f['properties'].shape[2]
     if len(names) != P:
         raise ValueError(
-            f'{path}: got names of {len(names)} properties, wanted {P}, one a column; give merge_shards all names'
+            f'{path}: got names of {len(names)} properties, wanted {P}, one per column; give '
+            'merge_shards all names'
         )
     return names
 
@@ -302,7 +311,8 @@ def _info(f, path):
     got = f.attrs.get('format'), f.attrs.get('version')
     if got != (_FILE_FORMAT, _FILE_VERSION):
         raise ValueError(
-            f'{path}: got format {got[0]}, version {got[1]}, wanted {_FILE_FORMAT}, version {_FILE_VERSION}; write it with write_shard and merge_shards'
+            f'{path}: got format {got[0]}, version {got[1]}, wanted {_FILE_FORMAT}, version '
+            f'{_FILE_VERSION}; write it with write_shard and merge_shards'
         )
     _check_arrays(f, str(path))
     for k in f.keys() & _FILE_LAYOUT.keys():
@@ -329,21 +339,23 @@ def _check_scene(i, segmentation, properties, names, path):
     N = len(properties)
     if segmentation.max() > N:
         raise ValueError(
-            f'{path}: scene {i}: got object {segmentation.max()} in segmentation, wanted at most {N}, as many as properties has rows'
+            f'{path}: scene {i}: got object {segmentation.max()} in segmentation, wanted at most '
+            f'{N}, as many as properties has rows'
         )
     if not segmentation.any():
         raise ValueError(f'{path}: scene {i}: got no object, wanted one at least; leave the scene out')
     for (prop, values), column in zip(names.items(), properties.T):
         if column.max() >= len(values) or column.min() < -1:
             raise ValueError(
-                f'{path}: scene {i}: {prop}: got values from {column.min()} to {column.max()}, wanted -1 to {len(values) - 1}, as there are {len(values)} names'
+                f'{path}: scene {i}: {prop}: got values from {column.min()} to {column.max()}, '
+                f'wanted -1 to {len(values) - 1}, as there are {len(values)} names'
             )
 
 
 def check_objects_file(
     path: str,  # of an objects file
 ) -> dict:  # name, names, scenes (S), objects (N), size (H, W), source, seed
-    "Look over a whole file, layout and scenes; raises `FileNotFoundError` or `ValueError`"
+    "Check layout and scenes of a whole file; raises `FileNotFoundError` or `ValueError`"
     f, info = _open(path)
     with f:
         for start in range(0, info['scenes'], _SCENES_READ):
@@ -357,7 +369,7 @@ def _record_segmentation(
     mask: np.ndarray,  # (E,H,W,1) u8, 0 or 255, the background first
     visibility: np.ndarray,  # (E) above 0 for entities that are there
 ) -> np.ndarray:  # (H,W) u8
-    "The masks of a record as one map; raises `ValueError`"
+    "Combine the masks of a record into a segmentation; raises `ValueError`"
     mask = mask[..., 0]
     strange = mask[(mask != 0) & (mask != 255)]
     if strange.size:
@@ -387,7 +399,7 @@ _PROPERTIES = dict(
 def _clevr_scene(
     record: dict,  # arrays of a CLEVR record
 ) -> dict:  # a scene, as `write_shard` takes it
-    "A CLEVR record as a scene: shape, colour, size, material; raises `ValueError`"
+    "Convert a CLEVR record to a scene: shape, colour, size, material; raises `ValueError`"
     there = record['visibility'][1:] > 0
     properties = np.stack([record[k][1:].astype(np.int8) - 1 for k in _PROPERTIES.values()], -1)
     for k, column in zip(_PROPERTIES.values(), properties.T):
@@ -409,7 +421,7 @@ _SAME_COLOUR = 0.01  # colours, 0 to 1, that differ by less are one
 def _tetromino_scene(
     record: dict,  # arrays of a Tetrominoes record
 ) -> dict:  # a scene, as `write_shard` takes it
-    "A Tetrominoes record as a scene: shape, colour; raises `ValueError`"
+    "Convert a Tetrominoes record to a scene: shape, colour; raises `ValueError`"
     rgb, shape = record['color'][1:], record['shape'][1:].round()
     near = (
         np.abs(rgb[:, None] / max(rgb.max(), _SAME_COLOUR) - list(_COLOURS.values())).max(-1) < _SAME_COLOUR
@@ -487,12 +499,15 @@ _PER_SHARD = 256  # scenes
 def convert_records(
     source: str,  # TFRecord file of CLEVR or Tetrominoes, gzipped or not
     dest: str,  # objects file to be, NAME.h5
-    n: int = None,  # scenes, all if left out
-    name: str = None,  # of the set, that of the source if left out
+    n: int = None,  # scenes, all if omitted
+    name: str = None,  # of the set, that of the source if omitted
     per_shard: int = _PER_SHARD,  # scenes a shard
     progress: bool = True,  # show a bar
 ) -> Path:  # of the objects file
-    "Convert a file once; goes on where an earlier run was stopped, does nothing if `dest` is there; raises `FileNotFoundError` or `ValueError`"
+    """Convert TFRecords to an objects file, resuming an earlier run; does nothing if `dest` exists
+
+    Raises `FileNotFoundError` or `ValueError`.
+    """
     dest, out = Path(dest), []
     if n is not None and n < 1:
         raise ValueError(f'n: got {n}, wanted at least 1, or nothing for all')
@@ -524,14 +539,15 @@ def _crop_box(
     crop,  # a name of `_CROPS`, or pixels (top, bottom, left, right), or None for all
     size: tuple,  # (H, W) pixels
 ) -> tuple:  # pixels (top, bottom, left, right)
-    "The part of an image that a crop keeps; raises `ValueError`"
+    "Return the pixel range of a crop; raises `ValueError`"
     H, W = size
     if crop is None:
         return 0, H, 0, W
     if crop in _CROPS:
         if abs(W - _CROP_RATIO * H) > 1:
             raise ValueError(
-                f'crop {crop!r}: got images of {H}x{W}, wanted 4:3; leave the crop out, or give it in pixels (top, bottom, left, right)'
+                f'crop {crop!r}: got images of {H}x{W}, wanted 4:3; leave the crop out, or give it '
+                'in pixels (top, bottom, left, right)'
             )
         (top, left), side = _CROPS[crop], round(_CROP_SIDE * H)
         top, left = round(top * H), round(left * W)
@@ -542,7 +558,8 @@ def _crop_box(
         or not (0 <= crop[0] < crop[1] <= H and 0 <= crop[2] < crop[3] <= W)
     ):
         raise ValueError(
-            f'crop: got {crop!r}, wanted one of {", ".join(_CROPS)}, or pixels (top, bottom, left, right) inside {H}x{W}'
+            f'crop: got {crop!r}, wanted one of {", ".join(_CROPS)}, or pixels (top, bottom, left, '
+            f'right) inside {H}x{W}'
         )
     return tuple(crop)
 
@@ -551,7 +568,7 @@ def _resize_image(
     image: Tensor,  # (3,H,W)
     size: tuple,  # (H, W) wanted
 ) -> Tensor:  # (3,*size)
-    "Bilinear, averaging where it shrinks"
+    "Resize bilinearly, with antialiasing"
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     return F.interpolate(image[None], size, mode='bilinear', antialias=True)[0]
@@ -561,7 +578,7 @@ def _resize_masks(
     masks: Tensor,  # (…,H,W) of any type
     size: tuple,  # (H, W) wanted
 ) -> Tensor:  # (…,*size)
-    "The mask pixel nearest to the centre of each new pixel"
+    "Resize masks by nearest neighbour"
     y, x = (((torch.arange(n) + 0.5) * old / n).long() for n, old in zip(size, masks.shape[-2:]))
     return masks[..., y[:, None], x]
 
@@ -572,7 +589,7 @@ class ObjectsDataset(Dataset):
     def __init__(
         self,
         path: str,  # of an objects file
-        size: tuple = None,  # (H, W) in pixels, or a number for a square; as stored if left out
+        size: tuple = None,  # (H, W) in pixels, or a number for a square; as stored if omitted
         crop=None,  # a name of `_CROPS`, or pixels (top, bottom, left, right), before resizing
         max_objects: int = None,  # only scenes with at most so many objects of which a pixel is seen
         indices: list = None,  # only these scenes of the file
@@ -599,7 +616,7 @@ class ObjectsDataset(Dataset):
 
     @property
     def file(self):  # h5py.File
-        "The file, open in this process"
+        "The HDF5 file, opened once per process"
         if self._file is None or self._pid != os.getpid():
             self._file, self._pid = h5py.File(self.path, 'r'), os.getpid()
         return self._file
@@ -626,14 +643,16 @@ def _choose(self: ObjectsDataset, indices, max_objects):
     chosen = np.arange(S) if indices is None else np.asarray(indices)
     if len(chosen) and not 0 <= chosen.min() <= chosen.max() < S:
         raise ValueError(
-            f'indices: got {chosen.min()} to {chosen.max()}, wanted 0 to {S - 1}, as {self.path} has {S} scenes'
+            f'indices: got {chosen.min()} to {chosen.max()}, wanted 0 to {S - 1}, as {self.path} '
+            f'has {S} scenes'
         )
     counts = _stored_counts(self.path, self.path.stat().st_mtime_ns)
     if max_objects is not None:
         chosen = chosen[counts[chosen] <= max_objects]
     if not len(chosen):
         raise ValueError(
-            f'{self.path}: got no scene with at most {max_objects} objects, wanted one at least; they have {counts.min()} to {counts.max()}'
+            f'{self.path}: got no scene with at most {max_objects} objects, wanted one at least; '
+            f'they have {counts.min()} to {counts.max()}'
             if len(counts) and max_objects is not None
             else f'{self.path}: got no scene, wanted one at least'
         )
@@ -656,11 +675,11 @@ def __getitem__(self: ObjectsDataset, i):
     return TensorImage(image), SceneTruth(*(t[0] for t in truth))
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #18c55e45
-def _split(n, n_valid, valid_pct, seed):  # numbers to train on, numbers to judge on
+def _split(n, n_valid, valid_pct, seed):  # numbers to train on, numbers to evaluate on
     n_valid = max(1, round(valid_pct * n)) if n_valid is None else n_valid
     if not 0 < n_valid < n:
         raise ValueError(
-            f'n_valid: got {n_valid} of {n} scenes to judge on, wanted at least one and fewer than all'
+            f'n_valid: got {n_valid} of {n} scenes to evaluate on, wanted at least one and fewer than all'
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).numpy()
     return np.sort(order[n_valid:]), np.sort(order[:n_valid])
@@ -668,13 +687,13 @@ def _split(n, n_valid, valid_pct, seed):  # numbers to train on, numbers to judg
 
 def objects_datasets(
     path: str,  # of an objects file
-    valid_path: str = None,  # of another one to judge on; part of the first if left out
-    n_valid: int = None,  # scenes to judge on; `valid_pct` of them, or all of `valid_path`, if left out
-    valid_pct: float = 0.1,  # share of the scenes to judge on, one at least
+    valid_path: str = None,  # of another one to evaluate on; part of the first if omitted
+    n_valid: int = None,  # scenes to evaluate on; `valid_pct` of them, or all of `valid_path`, if omitted
+    valid_pct: float = 0.1,  # share of the scenes to evaluate on, one at least
     seed: int = 0,  # of the split
     **kwargs,  # of `ObjectsDataset`: size, crop, max_objects
-) -> tuple:  # two `ObjectsDataset`s, to train and to judge on
-    "Training and validation set of one or two files; raises `ValueError`"
+) -> tuple:  # two `ObjectsDataset`s, to train and to evaluate on
+    "Make training and validation datasets from one or two files; raises `ValueError`"
     train = ObjectsDataset(path, **kwargs)
     if valid_path is None:
         parts = _split(len(train), n_valid, valid_pct, seed)
@@ -683,7 +702,8 @@ def objects_datasets(
     valid.indices = valid.indices[:n_valid]
     if (valid.names, valid.info['objects']) != (train.names, train.info['objects']):
         raise ValueError(
-            f'{valid_path}: got up to {valid.info["objects"]} objects with {valid.names}, wanted {train.info["objects"]} with {train.names}, as in {path}'
+            f'{valid_path}: got up to {valid.info["objects"]} objects with {valid.names}, wanted '
+            f'{train.info["objects"]} with {train.names}, as in {path}'
         )
     return train, valid
 
@@ -691,14 +711,14 @@ def objects_datasets(
 def objects_dataloaders(
     path: str,  # of an objects file
     size: int = 112,  # side the scenes are resized to, or (H, W), pixels; None as stored
-    bs: int = 64,  # scenes a batch
+    bs: int = 64,  # scenes per batch
     crop=None,  # a name of `_CROPS`, or pixels (top, bottom, left, right), before resizing
     max_objects: int = None,  # only scenes with at most so many objects; 6 of CLEVR is CLEVR6
     num_workers: int = 0,  # processes that read scenes
-    device=None,  # fastai's default if left out
+    device=None,  # fastai's default if omitted
     **kwargs,  # of `objects_datasets`: valid_path, n_valid, valid_pct, seed
 ) -> DataLoaders:  # with `names`, the properties and their values
-    "`DataLoaders` of an objects file; raises `FileNotFoundError` or `ValueError`"
+    "Make `DataLoaders` of an objects file; raises `FileNotFoundError` or `ValueError`"
     train, valid = objects_datasets(path, size=size, crop=crop, max_objects=max_objects, **kwargs)
     dls = DataLoaders.from_dsets(
         train, valid, bs=min(bs, len(train)), val_bs=bs, num_workers=num_workers, device=device
@@ -714,7 +734,7 @@ SHOW_GAP = 16  # an image is so many times as wide as the gap to its segmentatio
 def show_batch(
     x: TensorImage, y: SceneTruth, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs
 ):
-    "Images, each with its segmentation to the right"
+    "Show images with their segmentations"
     n = min(len(samples), max_n)
     if ctxs is None:
         ctxs = get_grid(n, nrows=nrows, ncols=ncols, figsize=figsize)
@@ -731,7 +751,7 @@ _SMALL_SET = 'clevr_like_64.h5'
 
 
 def small_clevr() -> Path:  # of an objects file
-    "The small CLEVR-like set of the package; raises `FileNotFoundError`"
+    "Return the path of the small CLEVR-like set in the package; raises `FileNotFoundError`"
     path = Path(str(files('protokp') / 'sets' / _SMALL_SET))
     if not path.is_file():
         raise FileNotFoundError(

@@ -9,10 +9,9 @@ __all__ = ['Tetrominoes']
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.ground_truth import SceneTruth, scene_truth
+from ..core.ground_truth import scene_truth
 from .scenes import hashed_uniform
 
 # %% ../../nbs/api/datasets/03_tetrominoes.ipynb #9de0adce
@@ -39,7 +38,7 @@ def _turn(rows):
 
 
 def _fixed_tetrominoes() -> tuple:  # names (19,), cells (19,4,2) int64, x first, from 0
-    "All tetrominoes that differ by more than a shift"
+    "Return the tetrominoes that differ by more than a shift"
     shapes = {}
     for letter, rows in _LETTERS.items():
         for turn in _TURNS:
@@ -71,7 +70,7 @@ def _place_tetrominoes(
     cell: int = _CELL,  # side of a cell, pixels
     seed: int = 0,  # another seed, another set of scenes
 ) -> Tensor:  # (B,N,2) int64 pixels, x first: where each piece's cell (0, 0) begins
-    "Random places without overlap; the loop is over the pieces of a scene, never over scenes; raises `ValueError`"
+    "Draw random positions without overlap, looping over pieces, not scenes; raises `ValueError`"
     B, N = cells.shape[:2]
     device = index.device
     room = (
@@ -79,7 +78,8 @@ def _place_tetrominoes(
     )  # (B,N,2) places along each axis
     if room.min() < 1:
         raise ValueError(
-            f'pieces of {cell}-px cells do not fit on a canvas of {size[0]}x{size[1]}, wanted at least {4 * cell}x{4 * cell}; enlarge the canvas or shrink the cells'
+            f'pieces of {cell}-px cells do not fit on a canvas of {size[0]}x{size[1]}, wanted at '
+            f'least {4 * cell}x{4 * cell}; enlarge the canvas or shrink the cells'
         )
     draws = hashed_uniform(index, _LAYOUTS * N * _TRIES * 2, seed).view(B, _LAYOUTS, N, _TRIES, 2)
     places = (draws * room[:, None, :, None]).long()
@@ -103,14 +103,16 @@ def _place_tetrominoes(
         taken, chosen = torch.cat([taken, take(corners)], 2), torch.cat([chosen, take(places)], 2)
     if not good.any(1).all():
         raise ValueError(
-            f'no place for {N} pieces of {cell}-px cells on a canvas of {size[0]}x{size[1]} in {int((~good.any(1)).sum())} of {B} scenes; fewer pieces, smaller cells or a larger canvas will do'
+            f'no place for {N} pieces of {cell}-px cells on a canvas of {size[0]}x{size[1]} in '
+            f'{int((~good.any(1)).sum())} of {B} scenes; fewer pieces, smaller cells or a larger '
+            'canvas will do'
         )
     return chosen[torch.arange(B, device=device), good.int().argmax(1)]
 
 # %% ../../nbs/api/datasets/03_tetrominoes.ipynb #f58645d3
 @dataclass
 class Tetrominoes:
-    "Recipe of Tetrominoes-like scenes: call it with scene numbers"
+    "Generator of Tetrominoes-like scenes: call it with scene numbers"
 
     n_objects: int = 3  # pieces in a scene
     size: tuple = (35, 35)  # (H, W) of the canvas, pixels
@@ -123,7 +125,7 @@ class Tetrominoes:
         self,
         index: Tensor,  # (B,) int64, which scenes
     ) -> tuple:  # images (B,3,H,W) in [0,1], `SceneTruth` of them; properties are shape and colour
-        "Make the scenes, all at once, on the index's device"
+        "Generate the scenes as one batch on the index's device"
         (H, W), device = self.size, index.device
         kind = (
             hashed_uniform(index, 2 * self.n_objects, self.seed + 1_000_003).view(-1, self.n_objects, 2)
@@ -147,5 +149,5 @@ class Tetrominoes:
         return images, scene_truth((masks * rows).sum(1), kind, masks)
 
     def to(self, device) -> 'Tetrominoes':
-        "The recipe itself: it holds no tensors"
+        "Return itself: it holds no tensors"
         return self

@@ -70,7 +70,7 @@ def _join_tables(n):
 def _numpy_crc32c(
     data: bytes,  # any number of them
 ) -> int:  # 32 bits
-    "CRC-32C by table look-ups on all pieces at once"
+    "Compute CRC-32C by table look-ups on all pieces at once"
     n = len(data)
     pad = -n % _ROW if n else _ROW
     padded = np.zeros(n + pad, np.uint8)
@@ -93,14 +93,14 @@ def _numpy_crc32c(
 def _crc32c(
     data: bytes,  # any number of them
 ) -> int:  # 32 bits
-    "CRC-32C, by the package of that name if it is installed, else by `_numpy_crc32c`"
+    "Compute CRC-32C, with the package of that name if installed"
     return _quick_crc32c(data) if _quick_crc32c else _numpy_crc32c(data)
 
 
 def _masked_crc(
     data: bytes,  # any number of them
 ) -> int:  # 32 bits
-    "The checksum as it stands in the file"
+    "Compute the checksum as TFRecord files store it"
     crc = _crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -155,7 +155,7 @@ class _Stream:  # the bytes of a file, inflated if need be
 
 # %% ../../nbs/api/datasets/04_tfrecords.ipynb #d47a40bd
 class TFRecordFile:
-    "The records of a TFRecord file, gzipped or not, one after the other; a context manager"
+    "Sequential reader of a TFRecord file, gzipped or not; a context manager"
 
     def __init__(
         self,
@@ -176,11 +176,11 @@ class TFRecordFile:
 
     @property
     def share(self) -> float:  # 0 to 1
-        "How much of the file has been read"
+        "Share of the file read so far"
         return self.stream.file.tell() / max(self.stream.size, 1)
 
     def trouble(self, what) -> ValueError:  # to raise
-        "An error that names the file, the record and where it begins"
+        "Make an error that names the file, the record and its offset"
         return ValueError(
             f'{self.path}: record {self.number}, at byte {self.offset} of the inflated stream: {what}'
         )
@@ -195,12 +195,14 @@ def _frame(self, check):
         return None
     if len(head) < _FRAME_HEAD:
         raise ValueError(
-            f'got {len(head)} bytes of a frame, wanted {_FRAME_HEAD} at least; the file was cut short, fetch it again'
+            f'got {len(head)} bytes of a frame, wanted {_FRAME_HEAD} at least; the file was cut '
+            'short, fetch it again'
         )
     length, crc = struct.unpack('<QI', head)
     if _masked_crc(head[:8]) != crc:
         raise ValueError(
-            'the length does not match its checksum, wanted a TFRecord file; it is another kind of file, or damaged and to be fetched again'
+            'the length does not match its checksum, wanted a TFRecord file; it is another kind of '
+            'file, or damaged and to be fetched again'
         )
     body = self.stream.read(length + _FRAME_TAIL)
     if len(body) < length + _FRAME_TAIL:
@@ -217,7 +219,7 @@ def read(
     self: TFRecordFile,
     check: bool = True,  # the data against their checksum; the length is always checked
 ) -> memoryview:  # of the record, None at the end
-    "The next record; raises `ValueError`"
+    "Read the next record; raises `ValueError`"
     try:
         record = _frame(self, check)
     except ValueError as e:
@@ -232,7 +234,7 @@ def skip(
     self: TFRecordFile,
     n: int,  # records
 ) -> int:  # records skipped, fewer at the end
-    "Pass over records, looking at their lengths alone; raises `ValueError`"
+    "Skip records by their lengths; raises `ValueError`"
     for i in range(n):
         if self.read(check=False) is None:
             return i
@@ -244,7 +246,7 @@ def take(
     self: TFRecordFile,
     parse,  # function of a record
 ):  # what it makes of the next one, None at the end
-    "The next record through a function, whose `ValueError` is told with the place; raises `ValueError`"
+    "Apply a function to the next record and add its position to a `ValueError`"
     number, offset, record = self.number, self.offset, self.read()
     if record is None:
         return None
@@ -255,7 +257,7 @@ def take(
         raise self.trouble(e) from e
 
 # %% ../../nbs/api/datasets/04_tfrecords.ipynb #0bbe0bda
-def _varint(data, at):  # a number, and where the next thing begins
+def _varint(data, at):  # a number, and where the next object begins
     value = shift = 0
     while at < len(data) and shift < 70:
         byte = data[at]
@@ -273,7 +275,7 @@ _FIXED_SIZES = {1: 8, 5: 4}  # wire type -> bytes
 def _proto_fields(
     data: memoryview,  # of a message
 ):  # yields number, wire type, content: a number, or a memoryview
-    "The fields of a protobuf message; raises `ValueError`"
+    "Parse the fields of a protobuf message; raises `ValueError`"
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -302,7 +304,7 @@ def _messages(data, number):
 def _feature_lists(
     record: memoryview,  # a `tf.train.Example`
 ) -> dict:  # name -> kind and content, a memoryview
-    "Where a record's features are; raises `ValueError`"
+    "Locate the features of a record; raises `ValueError`"
     out = {}
     for features in _messages(record, 1):
         for entry in _messages(features, 1):
@@ -320,7 +322,7 @@ _ENTRY_ROWS = np.dtype([('entry', '<u2'), ('value', 'u1')])  # three bytes
 def _bytes_array(
     content: memoryview,  # a list of one-byte strings
 ) -> np.ndarray:  # u8
-    "The bytes, one a string; raises `ValueError`"
+    "Decode a list of bytes; raises `ValueError`"
     if len(content) % 3:
         raise ValueError(f'got {len(content)} bytes, wanted strings of one byte each, which take 3')
     rows = np.frombuffer(content, _ENTRY_ROWS)
@@ -332,7 +334,7 @@ def _bytes_array(
 def _floats_array(
     content: memoryview,  # a list of floats, packed or not
 ) -> np.ndarray:  # f32
-    "The floats; raises `ValueError`"
+    "Decode a list of floats; raises `ValueError`"
     parts = [v for n, wire, v in _proto_fields(content) if n == 1 and wire in (2, 5)]
     if any(len(v) % 4 for v in parts):
         raise ValueError('got a list of floats that ends within one')
@@ -378,13 +380,14 @@ def parse_record(
     record: memoryview,  # a `tf.train.Example`
     schema: dict,  # name -> type and shape
 ) -> dict:  # name -> array
-    "The arrays of a record; features the schema does not name are left alone; raises `ValueError`"
+    "Decode the arrays of a record; features outside the schema are ignored; raises `ValueError`"
     lists, out = _feature_lists(memoryview(record)), {}
     for name, (dtype, shape) in schema.items():
         wanted, read = _READERS[dtype]
         if name not in lists:
             raise ValueError(
-                f'got no feature {name!r} among {", ".join(sorted(lists)) or "none"}, wanted {", ".join(schema)}'
+                f'got no feature {name!r} among {", ".join(sorted(lists)) or "none"}, wanted '
+                f'{", ".join(schema)}'
             )
         kind, content = lists[name]
         if kind != wanted:
@@ -402,7 +405,7 @@ def parse_record(
 def detect_schema(
     record: memoryview,  # the first of a file
 ) -> dict:  # one of `_SCHEMAS`
-    "The schema a record has; raises `ValueError`"
+    "Detect the schema of a record; raises `ValueError`"
     errors = []
     for name, schema in _SCHEMAS.items():
         try:
@@ -416,11 +419,11 @@ def detect_schema(
 
 def read_records(
     path: str,  # of a TFRecord file, gzipped or not
-    schema: dict = None,  # name -> type and shape; told from the first record if left out
+    schema: dict = None,  # name -> type and shape; told from the first record if omitted
     start: int = 0,  # records to pass over
-    n: int = None,  # records to read, all if left out
+    n: int = None,  # records to read, all if omitted
 ):  # yields dicts, name -> array
-    "The records of a file, one after the other; raises `FileNotFoundError` or `ValueError`"
+    "Iterate over the records of a file; raises `FileNotFoundError` or `ValueError`"
 
     def parse(record):
         nonlocal schema
@@ -456,11 +459,12 @@ def _pack_record(
     arrays: dict,  # name -> array
     schema: dict,  # name -> type and shape
 ) -> bytes:  # a `tf.train.Example`
-    "The inverse of `parse_record`; raises `ValueError`"
+    "Encode a record, the inverse of `parse_record`; raises `ValueError`"
     for k, (dtype, shape) in schema.items():
         if k not in arrays or np.shape(arrays[k]) != shape:
             raise ValueError(
-                f'{k}: got {"shape " + str(np.shape(arrays[k])) if k in arrays else "none"}, wanted an array of shape {shape}'
+                f'{k}: got {"shape " + str(np.shape(arrays[k])) if k in arrays else "none"}, wanted '
+                f'an array of shape {shape}'
             )
     entries = [
         _field(1, k.encode()) + _field(2, _feature(np.asarray(arrays[k]), t)) for k, (t, _) in schema.items()
@@ -474,7 +478,7 @@ def write_records(
     schema: dict,  # name -> type and shape
     zipped: bool = True,  # as the published files are
 ) -> Path:  # of the file
-    "Write a TFRecord file, whole or not at all; raises `ValueError`"
+    "Write a TFRecord file atomically; raises `ValueError`"
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     squeeze = zlib.compressobj(wbits=31) if zipped else None

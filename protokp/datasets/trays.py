@@ -28,7 +28,7 @@ def _gentle(
     low: float,  # 0 up to here
     high: float,  # 1 from here on
 ) -> Tensor:  # (…) in [0,1]
-    "A step without corners"
+    "Compute a smooth step"
     t = ((x - low) / (high - low)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
@@ -37,7 +37,7 @@ def _rounded(
     distance: Tensor,  # (…) negative inside
     radius: float,  # of the edge
 ) -> Tensor:  # (…): 0 outside, 1 deeper inside than the radius
-    "Height of a plate whose edge is a quarter of a circle"
+    "Compute the height of a plate with a rounded edge"
     t = (1 + distance / radius).clamp(0, 1)
     return (1 - t * t).clamp(min=0).sqrt()
 
@@ -51,7 +51,7 @@ def _washer(
     x: Tensor,  # (…) units
     y: Tensor,  # (…)
 ) -> tuple:  # distance and height, (…) each
-    "A flat ring"
+    "Draw a washer: a flat ring"
     middle, half = (_RING[0] + _RING[1]) / 2, (_RING[1] - _RING[0]) / 2
     d = ((x * x + y * y).sqrt() - middle).abs() - half
     return d, 0.13 * _rounded(d, 0.12)
@@ -61,7 +61,7 @@ def _nut(
     x: Tensor,  # (…) units
     y: Tensor,  # (…)
 ) -> tuple:  # distance and height, (…) each
-    "A hexagon with a hole"
+    "Draw a nut: a hexagon with a hole"
     r, ax, ay = (x * x + y * y).sqrt(), x.abs(), y.abs()
     hexagon = torch.maximum(ay, ax * math.cos(math.pi / 6) + ay / 2) - _FLAT
     d = torch.maximum(hexagon, _BORE - r)
@@ -75,7 +75,7 @@ def _cog(
     x: Tensor,  # (…) units
     y: Tensor,  # (…)
 ) -> tuple:  # distance and height, (…) each
-    "A wheel with teeth"
+    "Draw a cog: a wheel with teeth"
     r = (x * x + y * y).sqrt()
     tooth = torch.tanh(2.2 * torch.cos(_TEETH * torch.atan2(y, x)))  # steep flanks
     rim = 0.8 * (
@@ -100,7 +100,7 @@ def _bolt(
     x: Tensor,  # (…) units
     y: Tensor,  # (…)
 ) -> tuple:  # distance and height, (…) each
-    "A head, a neck, a thread"
+    "Draw a bolt: head, neck and thread"
     ay, (a, b, wide) = y.abs(), _HEAD
     cap = torch.maximum((x - (a + b) / 2).abs() - (b - a) / 2, ay - wide)
     thread = torch.cos(2 * math.pi * (x + 0.12 * y) / _PITCH) * _gentle(x, _NECK, _NECK + 0.06)
@@ -126,7 +126,7 @@ def _spring(
     x: Tensor,  # (…) units
     y: Tensor,  # (…)
 ) -> tuple:  # distance and height, (…) each
-    "A wire that goes up in front and down behind"
+    "Draw a spring: a helical wire"
     last, q = _TURNS // 2, _GAIN / 4
     u = x - _GAIN * (x / _GAIN).round().clamp(-last, last)  # within the nearest turn
     front = _to_line(u, y, -q, -_COIL, q, _COIL)
@@ -157,7 +157,7 @@ def _part_field(
     x: Tensor,  # (N,…) units
     y: Tensor,  # (N,…)
 ) -> tuple:  # distance and height, (N,…) each
-    "Distance and height of parts of any kind, all parts of one kind at a time"
+    "Compute distance and height of parts, all parts of one kind at a time"
     d, h = torch.empty_like(x), torch.empty_like(x)
     for k, part in enumerate(_PARTS.values()):
         own = kind == k
@@ -166,10 +166,10 @@ def _part_field(
 
 # %% ../../nbs/api/datasets/11_trays.ipynb #335d7510
 def _lamp_towards(
-    azimuth: Tensor,  # (N,) radians, from the right of the picture downwards
+    azimuth: Tensor,  # (N,) radians, from the right of the image downwards
     low: float = 0.75,  # how far from straight above, 0 for not at all
 ) -> Tensor:  # (N,3) unit vectors
-    "Where the light comes from"
+    "Return the direction of the light"
     return F.normalize(
         torch.stack([azimuth.cos() * low, azimuth.sin() * low, torch.ones_like(azimuth)], -1), dim=-1
     )
@@ -179,7 +179,7 @@ def _room_light(
     looks: tuple,  # x, y, z (N,…) each, the unit vector from a place on metal to what it mirrors
     lamp: Tensor,  # (N,3) unit vector
 ) -> Tensor:  # (N,…) luminance
-    "What a mirror shows"
+    "Compute the reflection of the room"
     (rx, ry, rz), (lx, ly, lz) = looks, (c.view(-1, *[1] * (looks[0].ndim - 1)) for c in lamp.unbind(-1))
     soft = _gentle(rx * lx + ry * ly + rz * lz, 0.55, 0.98)
     long = torch.exp(-(((rx * ly - ry * lx - 0.1) / 0.22) ** 2)) * _gentle(-rx * lx - ry * ly, 0, 0.8)
@@ -227,7 +227,7 @@ def _draw_parts(
     side: int,  # P, pixels
     fine: int = 2,  # drawn so much finer than the pixels
 ) -> Tensor:  # (N,5,P,P): red, green, blue times cover; cover; shade on what is below
-    "Parts on patches of their own"
+    "Draw each part on its own patch"
     px, py = _places(middle, side, fine)
     size, c, s = unit[:, None, None], angle.cos()[:, None, None], angle.sin()[:, None, None]
 
@@ -259,12 +259,12 @@ def _metal(kind, tone, height, place, step, lamp):  # (N,3,q,q) colours; step: u
 
 # %% ../../nbs/api/datasets/11_trays.ipynb #722aa8d0
 def _random_field(
-    index: Tensor,  # (B,) int64, which pictures
-    at: Tensor,  # (B,H,W,2) where to read it, in sides of the picture from its middle
+    index: Tensor,  # (B,) int64, which images
+    at: Tensor,  # (B,H,W,2) where to read it, in sides of the image from its middle
     lattice: tuple,  # points a side, along the first coordinate and along the second
     seed: int = 0,  # another seed, another field
 ) -> Tensor:  # (B,H,W) in [-1,1]
-    "Random numbers on a lattice, smoothly in between; far outside they repeat as in a mirror"
+    "Compute smooth value noise; it repeats mirrored far outside"
     nx, ny = lattice
     u = hashed_uniform(index, nx * ny, seed).view(-1, 1, ny, nx) * 2 - 1
     return F.grid_sample(u, at * 1.2, padding_mode='reflection', align_corners=False)[:, 0]
@@ -287,15 +287,15 @@ def _turned(
 # %% ../../nbs/api/datasets/11_trays.ipynb #a0d56559
 _WALNUT = (0.40, 0.27, 0.18), (0.17, 0.11, 0.07)  # light and dark wood
 _GREYS = (0.29, 0.30, 0.32), (0.12, 0.13, 0.15)  # light and dark mat
-_RINGS = 6  # of wood, a picture's side
+_RINGS = 6  # of wood, an image's side
 
 
 def _wood(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     size: tuple,  # (H, W) pixels
     seed: int = 0,  # another seed, other boards
 ) -> Tensor:  # (B,3,H,W) in [0,1]
-    "A wooden board"
+    "Draw a wooden board"
     u = hashed_uniform(index, 3, seed)
     at = _turned(size, 0.3 * (u[:, 0] - 0.5) + math.pi / 2 * (u[:, 1] < 0.3), index)
     wave = _random_field(index, at, (3, 7), seed + 1)
@@ -310,11 +310,11 @@ def _wood(
 
 
 def _mat(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     size: tuple,  # (H, W) pixels
     seed: int = 0,  # another seed, other mats
 ) -> Tensor:  # (B,3,H,W) in [0,1]
-    "A grey mat"
+    "Draw a grey mat"
     u = hashed_uniform(index, 2, seed)
     at = _turned(size, math.pi / 2 * (u[:, 0] - 0.5), index)
     weave = _random_field(index, at, (24, 130), seed + 1) + _random_field(index, at, (130, 24), seed + 2)
@@ -337,18 +337,19 @@ _APART = 0.12  # least room between two parts, in sizes of a part
 
 
 def _place_parts(
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     radius: Tensor,  # (B,N) of the circle around each part, pixels
     there: Tensor,  # (B,N) bool, which parts there should be
     size: tuple,  # (H, W) pixels
     gap: float = 0.0,  # least room between two circles, pixels
     seed: int = 0,  # another seed, other places
 ) -> tuple:  # middle (B,N,2) pixels, there (B,N) bool, which found a place
-    "Random places without overlap; the loop is over the parts of a picture, never over pictures; raises `ValueError`"
+    "Draw random positions without overlap, looping over parts, not images; raises `ValueError`"
     (B, N), extent = radius.shape, torch.tensor(size[::-1], device=index.device)
     if 2 * radius.max() > min(size):
         raise ValueError(
-            f'parts of {2 * radius.max():.0f} px do not fit into {size[0]}x{size[1]} px; take a smaller `part`, or a larger picture'
+            f'parts of {2 * radius.max():.0f} px do not fit into {size[0]}x{size[1]} px; take a '
+            'smaller `part`, or a larger image'
         )
     free = extent - 2 * radius[:, :, None, None]
     at = (
@@ -373,7 +374,7 @@ def _place_parts(
 _PART, _VARY = (
     0.18,
     0.08,
-)  # size of a part, as a share of the picture's shorter side; how much larger or smaller a part may be
+)  # size of a part, as a share of the image's shorter side; how much larger or smaller a part may be
 _TONE = 0.88, 1.12  # darkest and lightest metal of a kind
 _UNEVEN = 0.3  # how much less light the far side of a tray gets, at most
 _CROWDED = 20  # parts at most; more would not find room
@@ -381,16 +382,16 @@ _CROWDED = 20  # parts at most; more would not find room
 
 @dataclass
 class Trays:
-    "Recipe of photographs of parts on a tray: call it with picture numbers"
+    "Generator of photographs of parts on a tray: call it with image numbers"
 
-    size: tuple = (96, 128)  # (H, W) of the picture, pixels
-    n: tuple = (4, 9)  # fewest and most parts in a picture, or their number
-    part: float = _PART  # size of a part, share of the picture's shorter side
+    size: tuple = (96, 128)  # (H, W) of the image, pixels
+    n: tuple = (4, 9)  # fewest and most parts in an image, or their number
+    part: float = _PART  # size of a part, share of the image's shorter side
     vary: float = _VARY  # up to so much larger or smaller
     ground: str = 'mat'  # a name in `_GROUNDS`, or None for any of them
     uneven: float = _UNEVEN  # light that the far side lacks, at most, 0 to 1
     noise: float = 0.04  # of every pixel, up to so much either way
-    seed: int = 0  # another seed, other pictures
+    seed: int = 0  # another seed, other images
 
     names = _KINDS  # of the labels
 
@@ -398,7 +399,8 @@ class Trays:
         low, high = self.number
         if not 1 <= low <= high <= _CROWDED:
             raise ValueError(
-                f'n: got {self.n}, wanted a number of parts, or the fewest and the most in a picture, 1 to {_CROWDED}'
+                f'n: got {self.n}, wanted a number of parts, or the fewest and the most in an '
+                f'image, 1 to {_CROWDED}'
             )
         if self.ground not in (None, *_GROUNDS):
             raise ValueError(f'ground: got {self.ground!r}, wanted None or one of {", ".join(_GROUNDS)}')
@@ -412,11 +414,11 @@ class Trays:
 
     @property
     def number(self) -> tuple:  # fewest, most
-        "Of parts in a picture"
+        "Number of parts per image"
         return (self.n, self.n) if isinstance(self.n, int) else tuple(self.n)
 
     def to(self, device) -> 'Trays':
-        "The recipe itself: it holds no tensors"
+        "Return itself: it holds no tensors"
         return self
 
 # %% ../../nbs/api/datasets/11_trays.ipynb #6dffcb2d
@@ -426,9 +428,9 @@ _SEED_STEP = 1_000_033  # between the numbers that two seeds draw from
 @patch
 def draw(
     self: Trays,
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
 ) -> dict:  # kind, unit, angle, tone, there (B,N), middle (B,N,2), lamp (B,3)
-    "What lies where, before any pixel; raises `ValueError` where too few parts find a place"
+    "Draw kinds and positions; raises `ValueError` if the parts do not fit"
     (low, n), seed = self.number, self.seed * _SEED_STEP
     first = hashed_uniform(index, 2, seed)
     u, size, angle, tone = hashed_uniform(index, 4 * n, seed + 1).view(-1, n, 4).unbind(-1)
@@ -446,7 +448,8 @@ def draw(
     few = there.sum(1) < low
     if few.any():
         raise ValueError(
-            f'no room for {low} parts of {2 * unit.max():.0f} px on {self.size[0]}x{self.size[1]} px in {int(few.sum())} of {len(few)} pictures; take fewer or smaller parts'
+            f'no room for {low} parts of {2 * unit.max():.0f} px on {self.size[0]}x{self.size[1]} '
+            f'px in {int(few.sum())} of {len(few)} images; take fewer or smaller parts'
         )
     return dict(
         kind=kind,
@@ -460,7 +463,7 @@ def draw(
 
 # %% ../../nbs/api/datasets/11_trays.ipynb #b2b3233b
 _SHADE_REACH = 0.6  # how far a shadow goes beyond its part, units
-_TINT = 0.04  # how much warmer or cooler a picture may be
+_TINT = 0.04  # how much warmer or cooler an image may be
 _COARSE = 15  # a unit smaller than this, in pixels, is drawn three times as fine, others twice
 
 
@@ -472,9 +475,10 @@ def _changed(canvas, where, change):  # canvas (B,C,n) with `change` made to it 
 def _lay_parts(
     ground: Tensor,  # (B,3,H,W)
     parts: Tensor,  # (B,N,5,P,P) from `_draw_parts`
-    corner: Tensor,  # (B,N,2) int64 pixels, x first: of the picture, where a patch's first pixel lies; at most P outside
+    # (B,N,2) int64 pixels, x first: of the image, where a patch's first pixel lies; at most P outside
+    corner: Tensor,
 ) -> tuple:  # images (B,3,H,W), segmentation (B,H,W) int64: 0 ground, k+1 part k
-    "All shadows on the ground, then all parts on top; the loop is over the parts of a picture"
+    "Composite all shadows, then all parts, looping over the parts of an image"
     (B, N, _, P, _), (H, W) = parts.shape, ground.shape[-2:]
     step = torch.arange(P, device=ground.device) + P
     where = (
@@ -518,9 +522,9 @@ def _photograph(images, index, lamp, uneven, noise, seed):  # (B,3,H,W): the lig
 @patch
 def __call__(
     self: Trays,
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
 ) -> tuple:  # images (B,3,H,W) in [0,1], `SceneTruth` of them
-    "Make the pictures, all at once, on the index's device; raises `ValueError` where too few parts find a place"
+    "Generate the images as one batch on the index's device; raises `ValueError` if the parts do not fit"
     scene, seed = self.draw(index), self.seed * _SEED_STEP
     longest = self.part * min(self.size) / 2 * (1 + self.vary)
     half, whole = math.ceil((_REACH + _SHADE_REACH) * longest), scene['middle'].round()
@@ -543,10 +547,10 @@ def __call__(
 @patch
 def ground_of(
     self: Trays,
-    index: Tensor,  # (B,) int64, which pictures
+    index: Tensor,  # (B,) int64, which images
     seed: int,  # of the grounds
 ) -> Tensor:  # (B,3,H,W)
-    "The ground of each picture"
+    "Draw the background of each image"
     if self.ground:
         return _GROUNDS[self.ground](index, self.size, seed)
     out = torch.zeros(len(index), 3, *self.size, device=index.device)
@@ -563,10 +567,10 @@ _COLUMNS = 'image', 'width', 'height', 'x', 'y', 'left', 'top', 'right', 'bottom
 
 
 def _tray_rows(
-    name: str,  # of the picture
-    truth: SceneTruth,  # of one picture, with its B
+    name: str,  # of the image
+    truth: SceneTruth,  # of one image, with its B
 ) -> list:  # of tuples in the order of `_COLUMNS`
-    "What is on one photograph, a row a part"
+    "List the parts of one photograph, one row per part"
     H, W = truth.segmentation.shape[-2:]
     found = truth.objects[0][truth.there[0]].tolist()
     return [
@@ -602,7 +606,8 @@ def write_tray_folder(
         raise ValueError(f'n: got {n}, wanted 1 photograph or more')
     if truth and path.resolve() in truth.resolve().parents:
         raise ValueError(
-            f'truth: got {truth}, which is within {path}; wanted a place outside, for the folder is to hold pictures alone'
+            f'truth: got {truth}, which is within {path}; wanted a place outside, for the folder is '
+            'to hold images alone'
         )
     for p in (path, truth):
         if p and p.exists():

@@ -19,7 +19,7 @@ from ..models.protokp import ProtoKP
 def as_text(
     value,  # of a card
 ) -> str:  # one line that does not break a table
-    "A figure to four digits, a word as it is, anything else as JSON"
+    "Format a value: numbers to four digits, strings unchanged, anything else as JSON"
     if isinstance(value, float):
         return f'{value:.4g}'
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -30,7 +30,7 @@ def flat(
     d: dict,  # name -> value, or such a dictionary again
     before: str = '',  # what all names begin with
 ) -> dict:  # name -> value
-    "Groups within groups as one list with longer names"
+    "Flatten nested dicts into one list with longer names"
     out = {}
     for k, v in d.items():
         out.update(flat(v, f'{before}{k}, ') if isinstance(v, dict) else {f'{before}{k}': v})
@@ -41,15 +41,15 @@ def markdown_table(
     rows: list,  # of tuples
     head: tuple,  # of the columns
 ) -> str:  # nothing if there are no rows
-    "A table of markdown"
+    "Format a markdown table"
     line = lambda cells: f"| {' | '.join(map(as_text, cells))} |"
     return '\n'.join([line(head), '|---' * len(head) + '|', *map(line, rows)]) if rows else ''
 
 # %% ../../nbs/api/export/02_hub.ipynb #fd2ab88f
 def _need_hub():
-    "Refuse to go on without the package of the extra; raises `ImportError`"
+    "Check that the package of the extra is installed; raises `ImportError`"
     try:
-        import huggingface_hub
+        import huggingface_hub  # noqa: F401
     except ImportError:
         raise ImportError("The hub needs huggingface_hub: pip install 'protokp[hub]'") from None
 
@@ -62,28 +62,31 @@ from protokp.export.hub import from_hub
 from protokp.core.detections import load_type_names
 
 model = from_hub({repo!r})
-with torch.no_grad(): kp = model(images, repaint=0).keypoints    # images: (B,{channels},H,W), floats in [0,1]
+with torch.no_grad():
+    kp = model(images, n_reconstruct=0).keypoints  # images: (B,{channels},H,W), floats in [0,1]
 kp.xy, kp.centre, kp.box                     # pixels, x first, from the centre of the first pixel
-kp.type, kp.score, kp.real                   # which prototype, 0 to 1, is it one at all
-load_type_names(model)                              # what the types are called
+kp.type, kp.score, kp.real                   # index, 0 to 1, False where the image had fewer peaks
+load_type_names(model)                       # names of the types
 ```'''
 
 
 def card_head(
     license: str = None,  # of the weights, by the hub's abbreviations
 ) -> str:  # between two lines of dashes
-    "What the hub itself reads"
+    "Make the metadata header of the model card"
     from huggingface_hub import ModelCardData
 
-    return f"---\n{ModelCardData(license=license, library_name='protokp', pipeline_tag='keypoint-detection', tags=TAGS).to_yaml()}\n---"
+    task = 'keypoint-detection'
+    data = ModelCardData(license=license, library_name='protokp', pipeline_tag=task, tags=TAGS)
+    return f'---\n{data.to_yaml()}\n---'
 
 # %% ../../nbs/api/export/02_hub.ipynb #42fb466c
 def model_card(
     model: ProtoKP,  # with a `card`, if it was saved with one
     repo_id: str,  # 'user/name'
-    license: str = None,  # of the weights; that of the card if left out
+    license: str = None,  # of the weights; that of the card if omitted
 ) -> str:  # markdown
-    "The page of a model on the hub; raises `ImportError`"
+    "Make the model card for the hub; raises `ImportError`"
     _need_hub()
     card = dict(getattr(model, 'card', {}))
     license = license or card.pop('license', None)
@@ -97,7 +100,10 @@ def model_card(
     parts = [
         card_head(license),
         f'# {repo_id.split("/")[-1]}',
-        f'Unsupervised keypoints with {len(types.kept)} learned types: where each thing is in an image, and which type it belongs to. Found without labels by [protokp](https://github.com/protokp/protokp) {__version__} (TUSK, Jin et al., NeurIPS 2022).',
+        f'Unsupervised keypoints with {len(types.kept)} learned types: where each object is in an '
+        'image, and which type it belongs to. Found without labels by '
+        f'[protokp](https://github.com/protokp/protokp) {__version__} (TUSK, Jin et al., NeurIPS '
+        '2022).',
         '## Use',
         LOAD.format(repo=repo_id, channels=model.image_channels),
         '## Types',
@@ -117,11 +123,11 @@ def _hub_folder(
     model: ProtoKP,  # trained
     path: str,  # folder to write into
     repo_id: str,  # 'user/name'
-    license: str = None,  # of the weights; that of the card if left out
+    license: str = None,  # of the weights; that of the card if omitted
     readme: bool = True,  # write the page
     onnx: bool = False,  # the detector as `model.onnx` as well
 ) -> Path:  # the folder
-    "What `push_to_hub` uploads; raises `ImportError`"
+    "Write the folder that `push_to_hub` uploads; raises `ImportError`"
     _need_hub()
     path = Path(path)
     card = {**getattr(model, 'card', {}), **(dict(license=license) if license else {})}
@@ -136,13 +142,15 @@ def _hub_folder(
 def _hub_token(
     token: str = None,  # as given
 ) -> str:  # that, or the one this machine knows
-    "The token to write with; raises `PermissionError`"
+    "Return the token to write with; raises `PermissionError`"
     from huggingface_hub import get_token
 
     token = token or get_token()
     if not token:
         raise PermissionError(
-            'token: got none, wanted one that may write; make it at https://huggingface.co/settings/tokens, then `hf auth login`, or set HF_TOKEN, or give `token=`'
+            'token: got none, wanted one that may write; make it at '
+            'https://huggingface.co/settings/tokens, then `hf auth login`, or set HF_TOKEN, or '
+            'give `token=`'
         )
     return token
 
@@ -151,12 +159,12 @@ def push_to_hub(
     model: ProtoKP,  # trained
     repo_id: str,  # 'user/name'; the name alone means one of your own
     private: bool = True,  # if the repository has to be made
-    token: str = None,  # that may write; the one this machine knows if left out
-    license: str = None,  # of the weights; that of the card if left out
+    token: str = None,  # that may write; the one this machine knows if omitted
+    license: str = None,  # of the weights; that of the card if omitted
     message: str = 'protokp model',  # of the commit
     **options,  # of `_hub_folder`: readme, onnx
 ) -> str:  # address of the repository
-    "Upload a model with its page; raises `ImportError`, `PermissionError`, or what the hub says"
+    "Upload a model with its card; raises `ImportError`, `PermissionError`, or what the hub raises"
     _need_hub()
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
@@ -177,11 +185,11 @@ _MODEL_FILES = ['config.json', 'model.safetensors']  # what a model is read from
 
 def from_hub(
     repo_id: str,  # 'user/name'
-    revision: str = None,  # branch, tag or commit; the newest if left out
-    token: str = None,  # for private ones; the one this machine knows if left out
+    revision: str = None,  # branch, tag or commit; the newest if omitted
+    token: str = None,  # for private ones; the one this machine knows if omitted
     **options,  # of `huggingface_hub.snapshot_download`: cache_dir, local_files_only
 ) -> ProtoKP:  # in evaluation mode; what was kept beside the weights is in `.card`
-    "Download a model; raises `ImportError`, `FileNotFoundError`, `ValueError`, or what the hub says"
+    "Download a model; raises `ImportError`, `FileNotFoundError`, `ValueError`, or what the hub raises"
     _need_hub()
     from huggingface_hub import snapshot_download
 
@@ -199,6 +207,7 @@ def from_hub(
     missing = [f for f in _MODEL_FILES if not (folder / f).exists()]
     if missing:
         raise FileNotFoundError(
-            f"{repo_id} on the hub has no {' and no '.join(missing)}, wanted a model uploaded with `push_to_hub`"
+            f"{repo_id} on the hub has no {' and no '.join(missing)}, wanted a model uploaded with "
+            "`push_to_hub`"
         )
     return ProtoKP.from_pretrained(folder)

@@ -30,7 +30,7 @@ def read_at(
     fmap: Tensor,  # (B,C,H,W) any map
     xy: Tensor,  # (B,K,2) pixels, x first
 ) -> Tensor:  # (B,K,C)
-    "`sample_at` for any size of map, once exported"
+    "Compute `sample_at` for any size of map once exported"
     last = pixel_grid(fmap.shape[-2:], xy.device, xy.dtype)[-1, -1]
     xy = torch.minimum(xy.clamp(min=0), last)
     low = torch.minimum(xy.floor(), (last - 1).clamp(min=0))
@@ -49,15 +49,15 @@ def read_at(
 
 def pick(
     score: Tensor,  # (B,1,H,W) score map after `nms`
-    k: int,  # keypoints an image
+    k: int,  # keypoints per image
 ) -> tuple:  # places (B,k,2) int64 pixels, their values (B,k)
-    "`top_k` for any size of map, once exported"
+    "Compute `top_k` for any size of map once exported"
     value, flat = score.flatten(1).topk(k)
     return pixel_grid(score.shape[-2:], score.device, torch.long).flatten(0, 1)[flat], value
 
 # %% ../../nbs/api/export/01_onnx.ipynb #0341a11e
 class _Detector(nn.Module):
-    "The half of a model that finds: image to the fields of `Keypoints`, in their order"
+    "Detector part of a model: image to the fields of `Keypoints`, in order"
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class _Detector(nn.Module):
         self,
         image: Tensor,  # (B,C,H,W) in [0,1]
     ) -> tuple:  # xy, score, type, descriptor, real, centre, box
-        "`ProtoKP.sample` of what the encoder sees, for any size of image once exported"
+        "Encode and sample keypoints, for any size of image once exported"
         m = self.model
         b = _coarse_window(m.kernel_size, m.stride)
         features, score_map = m.encoder(image)
@@ -92,7 +92,7 @@ def keypoint_difference(
     a: Keypoints,  # of some images
     b: Keypoints,  # of the same images
 ) -> float:  # infinite if they differ in what is real, or of which type
-    "Largest difference of two records, of places in pixels, scores, descriptors and boxes"
+    "Compute the largest difference of two records in positions, scores, descriptors and boxes"
     if (
         a.real.shape != b.real.shape
         or not torch.equal(a.real, b.real)
@@ -108,7 +108,7 @@ _ONNX_TOOLS = 'onnx', 'onnxruntime'  # what the extra brings
 
 
 def _need_onnx():
-    "Refuse to go on without the packages of the extra; raises `ImportError`"
+    "Check that the packages of the extra are installed; raises `ImportError`"
     missing = [name for name in _ONNX_TOOLS if not find_spec(name)]
     if missing:
         raise ImportError(f"ONNX needs {' and '.join(missing)}: pip install 'protokp[onnx]'")
@@ -118,7 +118,7 @@ def _onnx_metadata(
     model: ProtoKP,  # to be exported
     n_keypoints: int,  # K
 ) -> dict:  # name -> JSON
-    "What the file says of itself"
+    "Make the metadata of the ONNX file"
     types = load_type_names(model)
     facts = dict(
         protokp=_ONNX_FORMAT,
@@ -145,7 +145,7 @@ def _to_onnx(
     size: tuple,  # (H, W) of the image that it is run with
     opset: int = _ONNX_OPSET,  # of ONNX
 ) -> bytes:  # the graph, without metadata
-    "What torch's exporter makes of a detector"
+    "Export a detector with torch's exporter"
     image, buffer = torch.rand(2, detector.model.image_channels, *size), io.BytesIO()
     older = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
     axes = {'image': {0: 'batch', 2: 'height', 3: 'width'}, **{name: {0: 'batch'} for name in _ONNX_OUTPUTS}}
@@ -171,7 +171,7 @@ def small_size(
     n_keypoints: int,  # K
     more: int = 0,  # cells added to the sides
 ) -> tuple:  # (H, W)
-    "Sides of about the smallest image that a model takes"
+    "Return the sides of about the smallest image that a model takes"
     side = max(
         2 ** (model.depth + 1), _coarse_window(model.kernel_size, model.stride), int(n_keypoints**0.5) + 1
     )
@@ -184,7 +184,7 @@ class OnnxDetector:
     def __init__(
         self,
         path: str,  # file written by `export_onnx`
-        providers: list = None,  # of onnxruntime, the best first; the processor alone if left out
+        providers: list = None,  # of onnxruntime, the best first; the processor alone if omitted
     ):
         "Read the file; raises `ImportError`, `FileNotFoundError` or `ValueError`"
         _need_onnx()
@@ -198,7 +198,8 @@ class OnnxDetector:
         facts = self.session.get_modelmeta().custom_metadata_map
         if facts.get('protokp') != str(_ONNX_FORMAT):
             raise ValueError(
-                f"{path}: got format {facts.get('protokp')}, this version reads {_ONNX_FORMAT}; wanted a file written by `export_onnx` of this version of protokp"
+                f"{path}: got format {facts.get('protokp')}, this version reads {_ONNX_FORMAT}; "
+                "wanted a file written by `export_onnx` of this version of protokp"
             )
         self.facts = {k: json.loads(v) for k, v in facts.items()}
         self.types, self.n_keypoints = TypeNames.from_dict(self.facts['types']), self.facts['n_keypoints']
@@ -206,13 +207,14 @@ class OnnxDetector:
     def __call__(
         self,
         images: Tensor,  # (B,C,H,W) in [0,1]
-    ) -> Keypoints:  # K an image, on the processor
-        "Keypoints of a batch; raises `TypeError` or `ValueError`"
+    ) -> Keypoints:  # K per image, on the processor
+        "Detect the keypoints of a batch; raises `TypeError` or `ValueError`"
         check_images(images, self.facts['image_channels'])
         s, (H, W) = self.facts['stride'], images.shape[-2:]
         if H % s or W % s:
             raise ValueError(
-                f'image of {H}x{W}: wanted sides that the stride {s} divides; resize to {H // s * s}x{W // s * s}'
+                f'image of {H}x{W}: wanted sides that the stride {s} divides; resize to '
+                f'{H // s * s}x{W // s * s}'
             )
         check_n_keypoints(self.n_keypoints, (H // s, W // s))
         found = self.session.run(None, {'image': images.float().cpu().numpy()})
@@ -238,7 +240,8 @@ def check_onnx(
     worst = max(differ(1, 5), differ(3, 12))
     if not worst <= _ONNX_TOLERANCE:
         raise RuntimeError(
-            f'{path}: differs from the model by {worst:g}, wanted at most {_ONNX_TOLERANCE:g}; try another opset or onnxruntime, and tell us which versions these are'
+            f'{path}: differs from the model by {worst:g}, wanted at most {_ONNX_TOLERANCE:g}; try '
+            'another opset or onnxruntime, and tell us which versions these are'
         )
     return worst
 
@@ -250,13 +253,14 @@ def export_onnx(
     opset: int = _ONNX_OPSET,  # of ONNX
     check: bool = True,  # compare it with the model before it is put in place
 ) -> Path:  # the file
-    "The detector as one ONNX file; raises `ImportError`, `ValueError` or `RuntimeError`"
+    "Export the detector as one ONNX file; raises `ImportError`, `ValueError` or `RuntimeError`"
     _need_onnx()
     import onnx
 
     if n_keypoints is not None and n_keypoints < 1:
         raise ValueError(
-            f'n_keypoints: got {n_keypoints}, wanted 1 or more, or None for the {model.n_keypoints} of the model'
+            f'n_keypoints: got {n_keypoints}, wanted 1 or more, or None for the {model.n_keypoints} '
+            'of the model'
         )
     path, detector = Path(path), _Detector(model, n_keypoints)
     K = detector.n_keypoints

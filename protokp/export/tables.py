@@ -33,18 +33,22 @@ def _labelled(
     table: pd.DataFrame,  # of keypoints
     types: TypeNames = None,  # to be applied first
 ) -> tuple:  # the table, its images as (image, width, height), and a dictionary from each type to its name
-    "A table ready to be written; raises `TypeError` or `ValueError`"
+    "Check a table and apply type names before export; raises `TypeError` or `ValueError`"
     table = check_detections(table) if types is None else types.apply(table)
     if table[['image', 'name']].isna().any(axis=None):
         raise ValueError(
-            'table: got rows without an image or a name, wanted both in every row; leave such rows out with `table.dropna()`'
+            'table: got rows without an image or a name, wanted both in every row; leave such rows '
+            'out with `table.dropna()`'
         )
     pairs = sorted(set(zip(map(int, table.type), map(str, table.name))))
     for one, what in ((0, 'type'), (1, 'name')):
         twice = [p for p in pairs if sum(q[one] == p[one] for q in pairs) > 1]
         if twice:
             raise ValueError(
-                f"table: got {what} {twice[0][one]!r} with {' and '.join(repr(p[1 - one]) for p in twice if p[one] == twice[0][one])}, wanted one name a type and one type a name; `TypeNames.merge` and `rename` see to that"
+                f"table: got {what} {twice[0][one]!r} with "
+                f"{' and '.join(repr(p[1 - one]) for p in twice if p[one] == twice[0][one])}, "
+                "wanted one name a type and one type a name; `TypeNames.merge` and `rename` see to "
+                "that"
             )
     return table, table_images(table), {t: types.names[t] for t in types.kept} if types else dict(pairs)
 
@@ -55,7 +59,7 @@ PLACES = ['x', 'y', 'left', 'top', 'right', 'bottom']  # columns that are places
 def from_corner(
     table: pd.DataFrame,  # of keypoints
 ) -> np.ndarray:  # (N,6) pixels: x, y, left, top, right, bottom
-    "Points and boxes with the origin at the corner of the image, and within it"
+    "Shift points and boxes to an origin at the image corner and clip them"
     size = table[['width', 'height']].to_numpy(float)
     return (table[PLACES].to_numpy(float) + 0.5).clip(0, np.tile(size, 3))
 
@@ -63,7 +67,7 @@ def from_corner(
 def by_image(
     table: pd.DataFrame,  # of keypoints
 ) -> dict:  # image -> list of (row, its six places from the corner)
-    "Rows of each image, in the order of the table"
+    "Group rows by image, in the order of the table"
     some = {}
     for row, place in zip(table.itertuples(index=False), from_corner(table).tolist()):
         some.setdefault(str(row.image), []).append((row, place))
@@ -73,7 +77,7 @@ def by_image(
 def _write_whole(
     files: dict,  # path -> text or bytes
 ) -> Path:  # the first of them
-    "Write files, or on failure none; folders are made; raises `ValueError` or `OSError`"
+    "Write several files atomically, creating folders; raises `ValueError` or `OSError`"
     files = {Path(f): c for f, c in files.items()}
     parts = {f: f.with_name(f.name + '.part') for f in files}
     for f in files:
@@ -102,7 +106,7 @@ def coco_places(
     images: list,  # (image, width, height)
     origin: str = 'corner',  # of keypoints: 'corner', or 'centre' of the first pixel
 ):  # yields image id, category id, (x, y) of the keypoint, (x, y, width, height) of the box
-    "What annotations and results have in common; raises `ValueError`"
+    "Compute the fields shared by COCO annotations and results; raises `ValueError`"
     if origin not in ORIGINS:
         raise ValueError(f'origin: got {origin!r}, wanted one of {list(ORIGINS)}')
     number = {name: i for i, (name, _, _) in enumerate(images, 1)}
@@ -116,46 +120,28 @@ def to_coco(
     table: pd.DataFrame,  # of keypoints
     path: str,  # of the file, `.json`
     types: TypeNames = None,  # to be applied first
-    origin: str = 'corner',  # of keypoints: 'corner', or 'centre' of the first pixel, as Detectron2 reads them
+    # of keypoints: 'corner', or 'centre' of the first pixel, as Detectron2 reads them
+    origin: str = 'corner',
 ) -> Path:  # the file
-    "COCO keypoint annotations; raises `TypeError`, `ValueError` or `OSError`"
+    "Write COCO keypoint annotations; raises `TypeError`, `ValueError` or `OSError`"
     table, images, labels = _labelled(table, types)
-    found = [
-        dict(
-            id=i,
-            image_id=image,
-            category_id=category,
-            keypoints=[*point, 2],
-            num_keypoints=1,
-            bbox=box,
-            area=round(box[2] * box[3], DECIMALS),
-            iscrowd=0,
-            segmentation=[],
-            score=float(score),
-        )
-        for i, ((image, category, point, box), score) in enumerate(
-            zip(coco_places(table, images, origin), table.score), 1
-        )
-    ]
-    return _write_whole(
-        {
-            path: json.dumps(
-                dict(
-                    info=dict(description='keypoints found by protokp', keypoint_origin=origin),
-                    licenses=[],
-                    images=[
-                        dict(id=i, file_name=name, width=width, height=height)
-                        for i, (name, width, height) in enumerate(images, 1)
-                    ],
-                    categories=[
-                        dict(id=t + 1, name=name, supercategory='thing', keypoints=[name], skeleton=[])
-                        for t, name in labels.items()
-                    ],
-                    annotations=found,
-                )
-            )
-        }
+    annotations = []
+    for (image, category, point, box), score in zip(coco_places(table, images, origin), table.score):
+        fields = dict(id=len(annotations) + 1, image_id=image, category_id=category)
+        fields |= dict(keypoints=[*point, 2], num_keypoints=1)
+        fields |= dict(bbox=box, area=round(box[2] * box[3], DECIMALS), iscrowd=0, segmentation=[])
+        annotations.append(dict(fields, score=float(score)))
+    content = dict(
+        info=dict(description='keypoints found by protokp', keypoint_origin=origin),
+        licenses=[],
+        images=[dict(id=i, file_name=n, width=w, height=h) for i, (n, w, h) in enumerate(images, 1)],
+        categories=[
+            dict(id=t + 1, name=name, supercategory='thing', keypoints=[name], skeleton=[])
+            for t, name in labels.items()
+        ],
+        annotations=annotations,
     )
+    return _write_whole({path: json.dumps(content)})
 
 # %% ../../nbs/api/export/00_tables.ipynb #e166991f
 def to_coco_results(
@@ -164,7 +150,7 @@ def to_coco_results(
     types: TypeNames = None,  # to be applied first
     origin: str = 'corner',  # of keypoints: as in the annotations they are compared with
 ) -> Path:  # the file
-    "COCO results with scores, for keypoints and boxes alike; raises `TypeError`, `ValueError` or `OSError`"
+    "Write COCO results with scores, for keypoints and boxes; raises `TypeError`, `ValueError` or `OSError`"
     table, images, _ = _labelled(table, types)
     return _write_whole(
         {
@@ -186,59 +172,53 @@ def to_coco_results(
     )
 
 # %% ../../nbs/api/export/00_tables.ipynb #2131e89f
-def from_coco(
-    path: str,  # COCO annotations, one keypoint a category
-) -> pd.DataFrame:  # the table
-    "A table of keypoints from COCO annotations; raises `ValueError`"
+def _read_coco(
+    path: str,  # COCO annotations
+) -> tuple:  # images: id -> (name, W, H), categories: id -> dict, annotations, and the dict of all
+    "Read and check COCO annotations of one keypoint per category; raises `ValueError`"
     d = json.loads(Path(path).read_text())
     if not isinstance(d, dict) or not {'images', 'annotations', 'categories'} <= set(d):
         raise ValueError(
-            f'{path}: got no images, annotations and categories, wanted a file of COCO annotations, as `to_coco` writes'
+            f'{path}: got no images, annotations and categories, wanted a file of COCO annotations, '
+            'as `to_coco` writes'
         )
-    images, names = (
-        {i['id']: (i['file_name'], i['width'], i['height']) for i in d['images']},
-        {c['id']: c for c in d['categories']},
-    )
-    many = [c['name'] for c in names.values() if len(c.get('keypoints', ())) != 1]
+    images = {i['id']: (i['file_name'], i['width'], i['height']) for i in d['images']}
+    categories = {c['id']: c for c in d['categories']}
+    many = [c['name'] for c in categories.values() if len(c.get('keypoints', ())) != 1]
     if many:
         raise ValueError(
-            f'{path}: got the categories {many} with none or several keypoints, wanted one each; several belong to a body, and that is no table of things'
+            f'{path}: got the categories {many} with none or several keypoints, wanted one each; '
+            'categories with several keypoints are skeletons, which this table cannot hold'
         )
-    shift, first = ORIGINS[d.get('info', {}).get('keypoint_origin', 'corner')] - 0.5, min([1, *names])
-    found, seen = (
-        sorted((a for a in d['annotations'] if a['keypoints'][2]), key=lambda a: -a.get('score', 1)),
-        dict.fromkeys(images, 0),
-    )
+    found = [a for a in d['annotations'] if a['keypoints'][2]]
+    return images, categories, sorted(found, key=lambda a: -a.get('score', 1)), d
+
+
+def from_coco(
+    path: str,  # COCO annotations, one keypoint a category
+) -> pd.DataFrame:  # the table
+    "Read a detections table from COCO annotations; raises `ValueError`"
+    images, categories, annotations, d = _read_coco(path)
+    shift = ORIGINS[d.get('info', {}).get('keypoint_origin', 'corner')] - 0.5
+    first = min([1, *categories])
     rows = {i: [] for i in images}
-    for a in found:
-        (x, y, _), (left, top, width, height), i, c = (
-            a['keypoints'],
-            a['bbox'],
-            a['image_id'],
-            a['category_id'],
-        )
-        rows[i].append(
-            (
-                *images[i],
-                len(rows[i]),
-                x + shift,
-                y + shift,
-                left - 0.5,
-                top - 0.5,
-                left + width - 0.5,
-                top + height - 0.5,
-                a.get('score', 1),
-                c - first,
-                names[c]['name'],
-            )
-        )
+    for a in annotations:
+        x, y, _ = a['keypoints']
+        left, top, width, height = a['bbox']
+        box = left - 0.5, top - 0.5, left + width - 0.5, top + height - 0.5
+        type = a['category_id'] - first
+        name = categories[a['category_id']]['name']
+        of_image = rows[a['image_id']]
+        number = len(of_image)
+        score = a.get('score', 1)
+        of_image.append((*images[a['image_id']], number, x + shift, y + shift, *box, score, type, name))
     return detections_table([r for some in rows.values() for r in some], images.values())
 
 # %% ../../nbs/api/export/00_tables.ipynb #d6e9c9db
 def label_studio_config(
     labels: dict,  # type -> name, or a `TypeNames`
 ) -> str:  # XML
-    "The labelling configuration for keypoints and boxes of these types"
+    "Make the Label Studio labelling configuration"
     if isinstance(labels, TypeNames):
         labels = {t: labels.names[t] for t in labels.kept}
     view = ET.Element('View')
@@ -264,7 +244,7 @@ def region(
     value: dict,  # what is drawn, per cent
     **more,  # other keys
 ) -> dict:  # a result of a prediction
-    "One thing drawn on one image"
+    "Make one Label Studio region"
     kind = dict(keypoint='keypointlabels', box='rectanglelabels')[name]
     return dict(
         id=f'{name}-{number}',
@@ -283,7 +263,7 @@ def region(
 def regions(
     some: list,  # rows and places of one image, from `_by_image`
 ):  # yields dictionaries
-    "Points and boxes of one image as Label Studio draws them"
+    "Make the Label Studio regions of one image"
     for r, place in some:
         x, y, left, top, right, bottom = (
             round(100 * v / side, 5) for v, side in zip(place, (r.width, r.height) * 3)
@@ -319,7 +299,10 @@ def to_label_studio(
     image_root: str = _LOCAL_FILES,  # what an image's address begins with
     model_version: str = 'protokp',  # the name that the predictions go by
 ) -> Path:  # the file of tasks
-    "Label Studio tasks with predictions, and the configuration they need; raises `TypeError`, `ValueError` or `OSError`"
+    """Write Label Studio tasks with predictions and their configuration
+
+    Raises `TypeError`, `ValueError` or `OSError`.
+    """
     table, images, labels = _labelled(table, types)
     rows, address = by_image(table), quote if image_root.startswith(('/', 'http')) else str
 
@@ -344,7 +327,7 @@ def to_label_studio(
 def cvat_labels(
     labels: dict,  # type -> name, or a `TypeNames`
 ) -> str:  # JSON
-    "The labels of a CVAT task, with an attribute for the score"
+    "Make the labels of a CVAT task, with an attribute for the score"
     if isinstance(labels, TypeNames):
         labels = {t: labels.names[t] for t in labels.kept}
     score = dict(name='score', mutable=False, input_type='text', default_value='', values=[''])
@@ -363,7 +346,7 @@ def put(
     text='',  # within it
     **attributes,  # of it
 ) -> ET.Element:  # the new element
-    "One more element of XML"
+    "Append an XML element"
     element = ET.SubElement(parent, tag, {k: str(v) for k, v in attributes.items()})
     element.text = str(text)
     return element
@@ -374,7 +357,7 @@ def cvat_task(
     labels: dict,  # type -> name
     n: int,  # images
 ):
-    "What CVAT wants to know of the task"
+    "Write the CVAT task description"
     task = put(put(root, 'meta'), 'task')
     for tag, text in dict(name='protokp', size=n, mode='annotation', overlap=0, flipped='False').items():
         put(task, tag, text)
@@ -395,7 +378,7 @@ def cvat_shapes(
     some: list,  # rows and places of one image, from `_by_image`
     group: int,  # number of the first group
 ):
-    "Points and boxes of one image"
+    "Write the CVAT points and boxes of one image"
     for i, (r, place) in enumerate(some, group):
         x, y, *box = (f'{v:.{DECIMALS}f}' for v in place)
         common = dict(label=r.name, source='auto', occluded=0, z_order=0, group_id=i)
@@ -411,7 +394,7 @@ def to_cvat(
     path: str,  # of the file, `.xml`; the labels go beside it, to `…_labels.json`
     types: TypeNames = None,  # to be applied first
 ) -> Path:  # the XML file
-    "CVAT for images 1.1, and the labels it needs; raises `TypeError`, `ValueError` or `OSError`"
+    "Write CVAT for images 1.1 and its labels; raises `TypeError`, `ValueError` or `OSError`"
     table, images, labels = _labelled(table, types)
     root, rows, group = ET.Element('annotations'), by_image(table), 1
     put(root, 'version', '1.1')
@@ -436,7 +419,10 @@ def to_csv(
     types: TypeNames = None,  # to be applied first
     empty: bool = True,  # a line for each image in which nothing was found
 ) -> Path:  # the file
-    "A line a keypoint, in the order of the images; raises `TypeError`, `ValueError` or `OSError`"
+    """Write CSV, one line per keypoint, in the order of the images
+
+    Raises `TypeError`, `ValueError` or `OSError`.
+    """
     table, images, _ = _labelled(table, types)
     order, there = {name: i for i, (name, _, _) in enumerate(images)}, set(table.image)
     nothing = pd.DataFrame(
@@ -460,12 +446,13 @@ def to_csv(
 def from_csv(
     path: str,  # written by `to_csv`
 ) -> pd.DataFrame:  # the table, with the images in which nothing was found
-    "The table again; raises `ValueError`"
+    "Read a detections table from CSV; raises `ValueError`"
     columns = pd.read_csv(path, nrows=0, encoding='utf-8').columns
     missing = [c for c in DETECTION_COLUMNS if c not in columns]
     if missing:
         raise ValueError(
-            f'{path}: got no column {", ".join(missing)}, wanted all of {", ".join(DETECTION_COLUMNS)}, as `to_csv` writes'
+            f'{path}: got no column {", ".join(missing)}, wanted all of '
+            f'{", ".join(DETECTION_COLUMNS)}, as `to_csv` writes'
         )
     words = ['image', 'name']  # where NA and nothing are words like others
     table = pd.read_csv(
@@ -489,9 +476,12 @@ def to_parquet(
     path: str,  # of the file, `.parquet`
     types: TypeNames = None,  # to be applied first
 ) -> Path:  # the file
-    "The table and its list of images in one small file; raises `ImportError`, `TypeError`, `ValueError` or `OSError`"
+    """Write Parquet with the table and its list of images
+
+    Raises `ImportError`, `TypeError`, `ValueError` or `OSError`.
+    """
     try:
-        import pyarrow
+        import pyarrow  # noqa: F401
     except ImportError:
         raise ImportError("Parquet needs pyarrow: pip install 'protokp[export]'") from None
     table, images, _ = _labelled(table, types)
@@ -519,16 +509,20 @@ _ENDINGS = {
 def export_detections(
     table: pd.DataFrame,  # of keypoints
     path: str,  # of the file to write
-    format: str = None,  # one of `_FORMATS`; by the ending of the path if left out
+    format: str = None,  # one of `_FORMATS`; by the ending of the path if omitted
     types: TypeNames = None,  # to be applied first
     **options,  # of the format's function
 ) -> Path:  # the file
-    "The table in any of the formats; raises `ImportError`, `TypeError`, `ValueError` or `OSError`"
+    """Export a detections table in any of the formats
+
+    Raises `ImportError`, `TypeError`, `ValueError` or `OSError`.
+    """
     ending = Path(path).suffix.lower()
     format = format or _ENDINGS.get(ending)
     if format not in _FORMATS:
         got = repr(format) if format else f'a path that ends in {ending!r}'
         raise ValueError(
-            f"format: got {got}, wanted one of {', '.join(_FORMATS)}, or a path that ends in {', '.join(_ENDINGS)}"
+            f"format: got {got}, wanted one of {', '.join(_FORMATS)}, or a path that ends in "
+            f"{', '.join(_ENDINGS)}"
         )
     return _FORMATS[format](table, path, types, **options)

@@ -31,7 +31,7 @@ from ..models.protokp import ProtoKP
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #92a28ae5
 class TypeNamesHistory:
-    "Choices about types, one after the other"
+    "Undo history of type names"
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TypeNamesHistory:
 
     @property
     def types(self) -> TypeNames:
-        "The choice as it stands"
+        "The current type names"
         return self.past[-1][0]
 
     def __len__(self):
@@ -53,7 +53,7 @@ class TypeNamesHistory:
         said: str,  # what was done
         key: str = None,  # choices that follow one another with the same key are one
     ) -> bool:  # whether anything changed
-        "Go on to another choice"
+        "Append new type names"
         if types == self.types:
             return False
         if key and key == self.past[-1][2]:
@@ -62,7 +62,7 @@ class TypeNamesHistory:
         return True
 
     def undo(self) -> str:  # what was undone, empty if there was nothing
-        "Go back by one"
+        "Undo the last change"
         return self.past.pop()[1] if len(self) else ''
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #5647aa06
@@ -83,7 +83,7 @@ def merge(
     type: int,  # that will count as another
     into: int,  # which: itself to undo a merge
 ) -> bool:  # whether anything changed
-    "Let a type count as another; raises `ValueError`"
+    "Merge a type into another; raises `ValueError`"
     types = self.types.merge(type, into)
     said = f'type {type} stands alone' if into == type else f'type {type} counts as {types.labels[type]}'
     return self.take(types, said)
@@ -92,13 +92,13 @@ def merge(
 @patch
 def drop(
     self: TypeNamesHistory,
-    type: int,  # to leave out
+    type: int,  # to omit
     dropped: bool = True,  # False takes it in again
 ) -> bool:  # whether anything changed
-    "Leave a type out; raises `ValueError`"
+    "Drop a type; raises `ValueError`"
     return self.take(
         self.types.drop(type, dropped),
-        f'{self.types.labels[type]} is {"left out" if dropped else "in again"}',
+        f'{self.types.labels[type]} is {"dropped" if dropped else "kept again"}',
     )
 
 
@@ -107,7 +107,7 @@ def cut(
     self: TypeNamesHistory,
     min_score: float,  # in [0,1]
 ) -> bool:  # whether anything changed
-    "Leave out low scores; raises `ValueError`"
+    "Set the minimum score; raises `ValueError`"
     return self.take(self.types.cut(min_score), f'scores from {min_score:g}', 'cut')
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #9893697b
@@ -115,7 +115,7 @@ def _enlarged(
     picture: np.ndarray,  # (H,W,3) in [0,1]
     height: int,  # wanted, pixels of the screen
 ) -> bytes:  # PNG, whole pixels enlarged; left alone if it is large enough
-    "A picture for the screen"
+    "Enlarge an image for the screen"
     image = Image.fromarray((picture * 255).round().astype(np.uint8))
     if (zoom := height // image.height) > 1:
         image = image.resize((image.width * zoom, image.height * zoom), Image.NEAREST)
@@ -135,7 +135,7 @@ def _is_kept(
     kp: Keypoints,  # of any number of images
     types: TypeNames,  # the choice
 ) -> Tensor:  # bool, of the shape of `kp.type`
-    "Which keypoints a choice keeps, as `types.apply` does with a table"
+    "Return the mask of the keypoints that the type names keep"
     head, dropped = torch.tensor(types.merged), torch.tensor(types.dropped)
     return kp.real & ~(dropped | dropped[head])[kp.type] & (kp.score >= types.min_score)
 
@@ -146,14 +146,15 @@ def _overlay(
     size: tuple,  # (H, W) of the image
     width: int,  # on the screen, pixels
 ) -> str:  # SVG
-    "Keypoints to lay over an image"
+    "Draw an overlay of keypoints"
     (H, W), keep, unit = (
         size,
         _is_kept(kp, types),
         size[1] / width,
     )  # unit: a pixel of the screen in those of the image
     rings = [
-        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{_RINGED * unit:.3g}" fill="none" stroke="{c}" stroke-width="{w * unit:.3g}"/>'
+        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{_RINGED * unit:.3g}" fill="none" stroke="{c}" '
+        f'stroke-width="{w * unit:.3g}"/>'
         for x, y in kp.xy[kp.real & ~keep].tolist()
         for c, w in (('#000', 3), ('#ccc', 1.2))
     ]
@@ -161,7 +162,10 @@ def _overlay(
         _mark(xy, box, types.labels[t], to_hex(type_colour(types.merged[t])), size, unit)
         for xy, box, t in zip(kp.xy[keep].tolist(), kp.box[keep].tolist(), kp.type[keep].tolist())
     ]
-    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{round(width * H / W)}" viewBox="-.5 -.5 {W} {H}" style="display:block">{"".join(rings + marks)}</svg>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{round(width * H / W)}" '
+        f'viewBox="-.5 -.5 {W} {H}" style="display:block">{"".join(rings + marks)}</svg>'
+    )
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #94bf78c3
 def _mark(
@@ -172,39 +176,53 @@ def _mark(
     size: tuple,  # (H, W) of the image
     unit: float,  # a pixel of the screen in those of the image
 ) -> str:  # SVG
-    "A keypoint with its box and its name, all of the name within the image"
+    "Draw a keypoint with its box and its name inside the image"
     (x, y), (x0, y0, x1, y1), (H, W) = xy, box, size
     boxed = x1 > x0
     wide, high = (0.62 * len(name) + 0.5) * _LETTERS * unit, _LETTERS * unit
     left, base = (x0, y0 - 2 * unit) if boxed else (x + (_DOT + 2) * unit, y + high / 3)
     left, base = max(min(left, W - 0.5 - wide), -0.5), min(max(base, high - 0.5), H - 0.5 - 2 * unit)
     rect = (
-        f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}" fill="none" stroke="{colour}" stroke-width="{1.5 * unit:.3g}"/>'
+        f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}" fill="none" '
+        f'stroke="{colour}" stroke-width="{1.5 * unit:.3g}"/>'
         if boxed
         else ''
     )
-    dot = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{_DOT * unit:.3g}" fill="{colour}" stroke="#fff" stroke-width="{unit:.3g}"/>'
-    plate = f'<rect x="{left:.2f}" y="{base - 0.85 * high:.2f}" width="{wide:.2f}" height="{1.1 * high:.3g}" rx="{unit:.3g}" fill="{colour}" fill-opacity=".85"/>'
-    return f'{rect}{dot}{plate}<text x="{left + wide / 2:.2f}" y="{base:.2f}" font-size="{high:.3g}" text-anchor="middle" font-family="sans-serif" font-weight="bold" fill="#fff">{html.escape(name)}</text>'
+    dot = (
+        f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{_DOT * unit:.3g}" fill="{colour}" stroke="#fff" '
+        f'stroke-width="{unit:.3g}"/>'
+    )
+    plate = (
+        f'<rect x="{left:.2f}" y="{base - 0.85 * high:.2f}" width="{wide:.2f}" '
+        f'height="{1.1 * high:.3g}" rx="{unit:.3g}" fill="{colour}" fill-opacity=".85"/>'
+    )
+    return (
+        f'{rect}{dot}{plate}<text x="{left + wide / 2:.2f}" y="{base:.2f}" font-size="{high:.3g}" '
+        'text-anchor="middle" font-family="sans-serif" font-weight="bold" '
+        f'fill="#fff">{html.escape(name)}</text>'
+    )
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #8d396a2d
 def _own_images(
     learn: Learner,  # with images to look at
 ):  # list of paths, or the learner itself
-    "The validation set: its files, if it has files"
+    "Return the validation images, as files if they are files"
     items = list(getattr(learn.dls.valid_ds, 'items', []))
     return items if items and isinstance(items[0], (str, Path)) else learn
 
 
 class TypeExplorer:
-    "Cards of the types to name, merge and drop, and a slider for the least score; raises `FileNotFoundError` or `ValueError`"
+    """Widget to name, merge and drop types and to set the minimum score
+
+    Raises `FileNotFoundError` or `ValueError`.
+    """
 
     def __init__(
         self,
         model,  # a `ProtoKP`, a learner, or the folder of a saved model
-        images=None,  # what `collect_gallery` takes; a learner's validation set if left out
+        images=None,  # what `collect_gallery` takes; a learner's validation set if omitted
         path: str = None,  # folder of the saved model, to save to; `model` if that is a folder
-        types: TypeNames = None,  # to begin with; what the model's card says if left out
+        types: TypeNames = None,  # to begin with; what the model's card says if omitted
         n_images: int = _N_LOOKED,  # images looked at, at most
         n_shown: int = 4,  # images shown at a time
         n_crops: int = 6,  # pieces of each type
@@ -214,7 +232,8 @@ class TypeExplorer:
             path, model = path or model, ProtoKP.from_pretrained(model)
         if images is None and not isinstance(model, Learner):
             raise ValueError(
-                'images: got none, wanted a folder, a list of files or a tensor (N,C,H,W); only a learner has its own'
+                'images: got none, wanted a folder, a list of files or a tensor (N,C,H,W); only a '
+                'learner has its own'
             )
         self.source, self.model, self.path = model, get_model(getattr(model, 'model', model)), path
         self.items = _own_images(model) if images is None else images
@@ -225,13 +244,14 @@ class TypeExplorer:
         )
         if not self.cards:
             raise ValueError(
-                f'images: got {len(self.found)} in which no keypoints were found, wanted others, or a model that was trained'
+                f'images: got {len(self.found)} in which no keypoints were found, wanted others, or '
+                'a model that was trained'
             )
         self.widget = _make_widgets(self)
 
     @property
     def types(self) -> TypeNames:
-        "The choice as it stands"
+        "The current type names"
         return self.history.types
 
     def _ipython_display_(self):
@@ -241,10 +261,13 @@ class TypeExplorer:
 def _in_words(
     types: TypeNames,  # the choice
 ) -> str:
-    "A choice in one line"
+    "Describe the type names in one line"
     named = sum(types.names[t] != f'type {t}' for t in types.kept)
     merged, dropped = sum(head != t for t, head in enumerate(types.merged)), sum(types.dropped)
-    return f'{len(types)} types, {named} named, {merged} merged, {dropped} left out, scores from {types.min_score:g}'
+    return (
+        f'{len(types)} types, {named} named, {merged} merged, {dropped} dropped, scores from '
+        f'{types.min_score:g}'
+    )
 
 
 @patch
@@ -252,7 +275,7 @@ def save(
     self: TypeExplorer,
     path: str = None,  # folder of a saved model, if another
 ) -> Path:  # the file written, None if the explorer knows of no folder
-    "Keep the choice in the model's card, and in the folder of the saved model; raises `FileNotFoundError` or `ValueError`"
+    "Save the type names in the model's card and folder; raises `FileNotFoundError` or `ValueError`"
     folder = path or self.path
     file = save_type_names(folder, self.types) if folder else None
     self.model.card = {**getattr(self.model, 'card', {}), 'types': self.types.to_dict()}
@@ -262,10 +285,10 @@ def save(
 @patch
 def table(
     self: TypeExplorer,
-    items=None,  # images: a folder, files, a tensor; those of the explorer if left out
+    items=None,  # images: a folder, files, a tensor; those of the explorer if omitted
     **kwargs,  # of `predict_images`: bs, size, n_keypoints, crops
-):  # pandas DataFrame, a row a keypoint
-    "The table of what is found, with the choice applied; raises what `predict_images` raises"
+):  # pandas DataFrame, a row per keypoint
+    "Return the detections table with the type names applied; raises what `predict_images` raises"
     if items is None:
         items = self.found.images if self.found.names is None else self.items
     return predict_images(self.source, items, names=self.types, **{'progress': False, **kwargs})
@@ -277,13 +300,17 @@ _SHOWN, _STRIP, _WIDTH = (
     410,
 )  # width of an image, height of a crop, width of a card: pixels of the screen
 _SAME_PLACE = '1 / 1 / 2 / 2'  # of a grid with one cell: what is in it lies one on the other
-_STYLE = '<style>.protokp-card{border-radius:4px;background:rgba(127,127,127,.07)} .protokp-card.protokp-out img{opacity:.3} .protokp-card .widget-html-content,.protokp-card .jupyter-widget-html-content{line-height:20px}</style>'
+_STYLE = (
+    '<style>.protokp-card{border-radius:4px;background:rgba(127,127,127,.07)} '
+    '.protokp-card.protokp-out img{opacity:.3} .protokp-card .widget-html-content,.protokp-card '
+    '.jupyter-widget-html-content{line-height:20px}</style>'
+)
 
 
 def _card_widgets(
     card,  # `Card` of a type
 ) -> dict:  # name -> widget
-    "What a card is made of"
+    "Make the widgets of a card"
     head = HTML(layout=Layout(margin='0 0 2px 0'))
     strip = Picture(
         value=_enlarged(card.strip(len(card.crops)), _STRIP),
@@ -296,7 +323,7 @@ def _card_widgets(
         style=dict(description_width='72px'),
         layout=Layout(width='180px', margin='0 6px 0 0'),
     )
-    out = Checkbox(description='leave out', indent=False, layout=Layout(width='82px', margin='0'))
+    out = Checkbox(description='omit', indent=False, layout=Layout(width='82px', margin='0'))
     box = VBox(
         [head, strip, HBox([name, into, out])],
         layout=Layout(
@@ -310,12 +337,12 @@ def _card_widgets(
     box.add_class(f'protokp-type-{card.type}')
     return dict(head=head, strip=strip, name=name, into=into, out=out, box=box)
 
-
+# %% ../../nbs/api/folders/04_explorer.ipynb #sp03e96d
 def _stacked(
     width: int,  # pixels of the screen
     height: int,  # pixels of the screen
-) -> tuple:  # the box, its picture, the drawing on top of it
-    "A picture and a drawing in one place"
+) -> tuple:  # the box, its image, the drawing on top of it
+    "Stack an image and its overlay"
     at = dict(grid_area=_SAME_PLACE, width=f'{width}px', height=f'{height}px', margin='0', padding='0')
     below, above = Picture(format='png', layout=Layout(**at)), HTML(layout=Layout(**at))
     return (
@@ -338,7 +365,7 @@ def _stacked(
 def _make_widgets(
     explorer: TypeExplorer,  # with cards and images
 ) -> VBox:
-    "All widgets of an explorer, filled in and connected"
+    "Make and connect all widgets of an explorer"
     e = explorer
     H, W = e.found.images.shape[-2:]
     e.filling = False
@@ -380,7 +407,7 @@ def _make_widgets(
 
 @patch
 def connect(self: TypeExplorer):
-    "Let the widgets call the history"
+    "Connect the widgets to the history"
 
     def on(widget, step, *args):
         widget.observe(lambda change: self.choose(step, *args, change['new']), 'value')
@@ -413,7 +440,7 @@ def choose(
     step,  # a method of the history
     *args,  # of it
 ):
-    "Do what a widget asks for, or say why not"
+    "Apply a change or show why it failed"
     if self.filling:
         return
     try:
@@ -426,7 +453,7 @@ def choose(
 
 @patch
 def go_back(self: TypeExplorer):
-    "Undo the last choice"
+    "Undo the last change"
     undone = self.history.undo()
     self.say(f'undone: {undone}' if undone else '')
     self.fill()
@@ -434,7 +461,7 @@ def go_back(self: TypeExplorer):
 
 @patch
 def write(self: TypeExplorer):
-    "Save, and say what was written where"
+    "Save and show the path"
     try:
         file = self.save()
     except (OSError, ValueError) as e:
@@ -442,14 +469,17 @@ def write(self: TypeExplorer):
     self.say(
         f'saved in {file}: {_in_words(self.types)}'
         if file
-        else f'kept in `model.card`, not yet in a file: {_in_words(self.types)}; `model.save_pretrained(folder, **model.card)` writes it'
+        else (
+            f'kept in `model.card`, not yet in a file: {_in_words(self.types)}; '
+            '`model.save_pretrained(folder, **model.card)` writes it'
+        )
     )
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #595accb6
 @patch
 def turn(
     self: TypeExplorer,
-    by: int = None,  # images to go on by; all those shown if left out
+    by: int = None,  # images to go on by; all those shown if omitted
 ):
     "Show other images"
     n = len(self.stacks)
@@ -461,13 +491,13 @@ def turn(
 
 @patch
 def shown(self: TypeExplorer) -> list:  # of int
-    "Which images are shown"
+    "Return the images shown"
     return [(self.first + i) % len(self.found) for i in range(len(self.stacks))]
 
 
 @patch
 def draw(self: TypeExplorer):
-    "Lay the keypoints over the images"
+    "Draw the overlays"
     size = tuple(self.found.images.shape[-2:])
     for i, (*_, drawing) in zip(self.shown(), self.stacks):
         drawing.value = _overlay(self.found.keypoints[i], self.types, size, _SHOWN)
@@ -475,7 +505,7 @@ def draw(self: TypeExplorer):
 # %% ../../nbs/api/folders/04_explorer.ipynb #e864c7ea
 @patch
 def fill(self: TypeExplorer):
-    "Bring all widgets up to the choice"
+    "Update all widgets"
     types, kp = self.types, self.found.keypoints
     sure = kp.type[kp.real & (kp.score >= types.min_score)].bincount(minlength=len(types))
     self.filling = True
@@ -495,7 +525,7 @@ def fill_card(
     card,  # `Card` of a type
     count: int,  # of its keypoints with scores that are high enough
 ):
-    "Bring a card up to the choice"
+    "Update a card"
     types, t, w = self.types, card.type, self.by_type[card.type]
     head, out = types.merged[t], types.dropped[t] or types.dropped[types.merged[t]]
     others = [(types.names[h], h) for h in self.by_type if types.merged[h] == h and h != t]
@@ -505,10 +535,11 @@ def fill_card(
     number = (
         '' if types.labels[t] == f'type {t}' and not with_it else f'type {" + ".join([str(t), *with_it])} · '
     )
-    words = f'{number}{count} keypoints · cos {card.cosine:.2f}{" · left out" if out else ""}'
-    w[
-        'head'
-    ].value = f'<b style="color:{to_hex(type_colour(head))}">{html.escape(types.labels[t])}</b> &nbsp;<span style="opacity:.65">{words}</span>'
+    words = f'{number}{count} keypoints · cos {card.cosine:.2f}{" · dropped" if out else ""}'
+    w['head'].value = (
+        f'<b style="color:{to_hex(type_colour(head))}">{html.escape(types.labels[t])}</b> &nbsp;<span '
+        f'style="opacity:.65">{words}</span>'
+    )
     w['into'].options = [('itself', t), *others]
     w['into'].value = head
     w['name'].value, w['name'].disabled, w['out'].value = (

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastai.torch_core import get_model, no_random, rank_distrib
 from fastcore.basics import patch
 from matplotlib.animation import FuncAnimation
@@ -31,7 +32,6 @@ from .images import _attempt, _warn_skipped
 from .predict import _view_batches, image_view, named_images
 from ..models.centring import contribution_maps
 from ..models.protokp import ProtoKP
-from ..training.learner import KeypointLearner
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #579691de
 _N_LOOKED = 256  # images looked at: a few hundred show every type that matters
@@ -42,7 +42,7 @@ def sample_dataset_images(
     n: int = _N_LOOKED,  # images at most
     ds_idx: int = 1,  # of learners and `DataLoaders`: 0 for the training set, 1 for the validation set
 ) -> Tensor:  # (n,C,H,W), in the processor's memory
-    "The first images of a source, in its order; raises `ValueError`"
+    "Return the first images of a source, in order; raises `ValueError`"
     if isinstance(source, Tensor):
         return source[:n].as_subclass(Tensor)
     source = getattr(source, 'dls', source)
@@ -62,7 +62,7 @@ def sample_dataset_images(
 def _are_files(
     source,  # anything
 ) -> bool:  # a folder, a file, or a list of paths, PIL images or arrays
-    "Whether a source has to be read first"
+    "Test whether a source consists of files"
     if isinstance(source, (list, tuple)) and len(source):
         source = source[0]
     return isinstance(source, (str, Path, Image.Image, np.ndarray))
@@ -72,7 +72,7 @@ def _spread_out(
     items: dict,  # name -> anything
     n: int,  # wanted at most
 ) -> dict:  # n of them, in order, first and last among them
-    "Some items, evenly"
+    "Select items evenly"
     pairs = list(items.items())
     return dict(pairs[i] for i in np.linspace(0, len(pairs) - 1, min(n, len(pairs))).round().astype(int))
 
@@ -93,10 +93,10 @@ def _of_one_size(view, items):  # the view, with the size of the first readable 
 
 def _read_some(
     model,  # with a `card` that knows the size, or not; or a learner
-    items,  # a folder, or a list of paths and pictures
+    items,  # a folder, or a list of paths and images
     n: int = _N_LOOKED,  # images at most
 ) -> tuple:  # names, images (n,3,h,w) in [0,1]
-    "Some images of a folder as the model sees them; raises `FileNotFoundError` or `ValueError`"
+    "Read some images of a folder with the model's preprocessing; raises `FileNotFoundError` or `ValueError`"
     images, skipped = _spread_out(named_images(items), n), {}
     view = _of_one_size(image_view(model)[1], images.values())
     parts = list(_view_batches(images, view, 16, skipped, progress=False))
@@ -108,10 +108,10 @@ def _read_some(
 # %% ../../nbs/api/folders/03_gallery.ipynb #4bb25f94
 @dataclass
 class GalleryData:
-    "Images and what was found in them"
+    "Images and their keypoints"
 
     images: Tensor  # (N,C,H,W) in [0,1]
-    keypoints: Keypoints  # K an image
+    keypoints: Keypoints  # K per image
     score_map: Tensor  # (N,1,h,w) in [0,1]
     cosine: Tensor  # (N,K) of each descriptor and the prototype of its type
     names: list = None  # (N,) of the files, if they are files
@@ -123,12 +123,14 @@ class GalleryData:
 @torch.no_grad()
 def collect_gallery(
     model,  # a `ProtoKP`, or a learner with one
-    source,  # what `sample_dataset_images` takes, a folder or list of files, or what was found before, which is handed through
+    # what `sample_dataset_images` takes, a folder or list of files, or what was found before, which is handed
+    # through
+    source,
     n: int = _N_LOOKED,  # images at most
     n_keypoints: int = None,  # K, if another than the model's
     bs: int = 32,  # images at a time
 ) -> GalleryData:  # in the processor's memory
-    "Find keypoints in some images, in evaluation mode; raises `ValueError`"
+    "Detect keypoints in some images; raises `ValueError`"
     if isinstance(source, GalleryData):
         return source
     names, images = (
@@ -152,7 +154,7 @@ def _typical(
     n: int = 8,  # keypoints at most
     min_score: float = 0,  # of keypoints that count
 ) -> tuple:  # b (n,), k (n,): which image, which of its keypoints
-    "The keypoints of a type, the most typical first"
+    "Sort the keypoints of a type by similarity to the prototype"
     kp = found.keypoints
     b, k = ((kp.type == kind) & kp.real & (kp.score >= min_score)).nonzero().T
     order = found.cosine[b, k].argsort(descending=True, stable=True)[:n]
@@ -167,7 +169,7 @@ def _usual_side(
     kp: Keypoints,  # of some images
     size: tuple,  # (H, W) of the images
 ) -> int:  # pixels, odd
-    "A side of crops that suits most things: by the boxes where they are known, else by the window"
+    "Return a crop side that fits most objects, by their boxes or else by the window"
     wide = (kp.box[..., 2:] - kp.box[..., :2]).amax(-1)[kp.real]
     side = wide.median().item() * _MARGIN if len(wide) and wide.median() > 0 else model.kernel_size
     return min(round(max(side, 3)), max(size)) // 2 * 2 + 1
@@ -179,7 +181,7 @@ def _crops(
     k: Tensor,  # (n,) which of its keypoints
     side: int,  # S, pixels
 ) -> Tensor:  # (n,C,S,S) in [0,1]
-    "Pieces of the images about keypoints"
+    "Crop the images around keypoints"
     corner = (
         found.keypoints.centre[b, k].round().long() + side - side // 2
     )  # of the crop, in an image with a margin of one side
@@ -199,8 +201,8 @@ def _type_table(
     min_score: float = 0,  # of keypoints that count
 ) -> (
     pd.DataFrame
-):  # a row a type, the most used first: type, name, count, score, cosine, degrees; NaN where there are none
-    "Use and spread of each type"
+):  # a row per type, the most used first: type, name, count, score, cosine, degrees; NaN where there are none
+    "Compute use and spread of each type"
     kp, M = found.keypoints, len(types)
     some = kp.real & (kp.score >= min_score)
     kind = kp.type[some]
@@ -221,7 +223,7 @@ def _type_table(
     return pd.DataFrame(columns).sort_values('count', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #838fc101
-_N_PAINTED = 4  # keypoints a type that are painted: each costs two images
+_N_PAINTED = 4  # keypoints per type that are rendered: each costs two images
 
 
 @torch.no_grad()
@@ -231,7 +233,7 @@ def _paint_of(
     k: Tensor,  # (n,) which keypoint of each
     size: tuple,  # (H, W) of the images
 ) -> Tensor:  # (n,H,W) how strongly it acts on each pixel
-    "What one keypoint of each image paints"
+    "Compute the contribution map of one keypoint per image"
     n = torch.arange(len(k), device=kp.xy.device)
     if model.layered:
         return contribution_maps(model, kp, size)[n, k]
@@ -246,7 +248,7 @@ def _cut_out(
     centre: Tensor,  # (n,2) pixels
     side: int,  # S, pixels
 ) -> Tensor:  # (n,S,S), 0 beyond the map
-    "Pieces of maps about places between pixels"
+    "Crop maps around sub-pixel positions"
     unit = centre.new_tensor([maps.shape[2] - 1, maps.shape[1] - 1]).clamp(min=1) / 2
     place = centre[:, None, None] + pixel_grid((side, side), centre.device) - (side - 1) / 2
     return F.grid_sample(maps[:, None], place / unit - 1, align_corners=True)[:, 0]
@@ -260,7 +262,7 @@ def _pictures_of(
     side: int,  # S, pixels
     n: int = _N_PAINTED,  # keypoints of each
 ) -> Tensor:  # (len(kinds),S,S), 0 or more; zeros for types that were not found
-    "What each prototype paints, averaged over a few typical keypoints"
+    "Average the contribution maps of a few typical keypoints per prototype"
     size, device = found.images.shape[-2:], model.prototypes.device
     pictures = torch.zeros(len(kinds), side, side)
     for i, kind in enumerate(kinds):
@@ -279,7 +281,7 @@ def _strip_of(
     pieces: list,  # of (S,S,3) in [0,1]
     n: int,  # places
 ) -> np.ndarray:  # (S, …, 3)
-    "Pieces in a row with white gaps, white where there are none left"
+    "Arrange crops in a row with white gaps"
     S = len(pieces[0])
     gap = max(S // 12, 1)
     strip = np.ones((S, n * (S + gap) - gap, 3))
@@ -290,33 +292,33 @@ def _strip_of(
 
 @dataclass
 class TypeCard:
-    "What a gallery shows of a type"
+    "Gallery entry of a type"
 
     type: int
     name: str
     count: int  # keypoints found
     cosine: float  # mean, NaN if there are none
-    picture: np.ndarray  # (S,S,3) what the prototype paints, white on black
+    picture: np.ndarray  # (S,S,3) what the prototype renders, white on black
     crops: list  # of (S,S,3): the most typical pieces
 
     def strip(
         self,
         n: int = 8,  # crops shown
     ) -> np.ndarray:  # (S, …, 3)
-        "Picture and crops in a row"
+        "Contribution map and crops in a row"
         return _strip_of([self.picture, *self.crops[:n]], n + 1)
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #1da119bc
 def gallery_cards(
     model: ProtoKP,  # trained
     found: GalleryData,  # images and keypoints
-    types: TypeNames = None,  # what they are called; what the model's card says if left out
+    types: TypeNames = None,  # what they are called; what the model's card says if omitted
     max_types: int = 24,  # the most used first
     n: int = 8,  # crops of each
-    side: int = None,  # S, pixels; by the boxes if left out
-    min_score: float = None,  # of keypoints that count; what `types` say if left out
+    side: int = None,  # S, pixels; by the boxes if omitted
+    min_score: float = None,  # of keypoints that count; what `types` say if omitted
 ) -> list:  # of `TypeCard`, for types that were found
-    "Cards of the types, the most used first"
+    "Make the gallery entries of the types, the most used first"
     types = load_type_names(model) if types is None else types
     min_score = types.min_score if min_score is None else min_score
     table = _type_table(found, types, min_score).query('count>0')[:max_types]
@@ -336,7 +338,7 @@ def gallery_cards(
     ]
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #aeec0732
-_TEXT, _PIECE = 0.95, 0.46  # width of a card's text and of a picture, inches
+_TEXT, _PIECE = 0.95, 0.46  # width of a card's text and of an image, inches
 
 
 def show_gallery(
@@ -344,10 +346,10 @@ def show_gallery(
     images,  # what `collect_gallery` takes
     n: int = 8,  # crops of each type
     columns: int = None,  # of cards; two where types are more than eight
-    fig=None,  # figure or subfigure to draw into, made if left out
+    fig=None,  # figure or subfigure to draw into, made if omitted
     **kwargs,  # of `gallery_cards`: types, max_types, side, min_score
 ):  # the figure
-    "A card a type: what its prototype paints, its most typical pieces, count and mean cosine; raises `ValueError`"
+    "Show one card per type: contribution map, most typical crops, count and mean cosine; raises `ValueError`"
     found, model = collect_gallery(model, images), get_model(getattr(model, 'model', model))
     cards = gallery_cards(model, found, n=n, **kwargs)
     if not cards:
@@ -387,7 +389,7 @@ def _score_counts(
     n_types: int,  # M
     bins: int = 40,  # from 0 to 1
 ) -> np.ndarray:  # (M,bins) int
-    "How many keypoints of each type have which score"
+    "Count the keypoints of each type by score"
     kp = found.keypoints
     bin_ = (kp.score[kp.real].clamp(0, 1) * bins).long().clamp(max=bins - 1)
     return (kp.type[kp.real] * bins + bin_).bincount(minlength=n_types * bins).view(n_types, bins).numpy()
@@ -396,12 +398,12 @@ def _score_counts(
 def show_scores(
     model,  # a `ProtoKP`, or a learner with one
     images,  # what `collect_gallery` takes
-    min_score: float = None,  # the cut; what the model's card says if left out
+    min_score: float = None,  # the cut; what the model's card says if omitted
     max_n: int = 3,  # images shown
-    types: TypeNames = None,  # what they are called; what the model's card says if left out
-    fig=None,  # figure or subfigure to draw into, made if left out
+    types: TypeNames = None,  # what they are called; what the model's card says if omitted
+    fig=None,  # figure or subfigure to draw into, made if omitted
 ):  # the figure
-    "Keypoints above score maps, and the histogram of all scores with the cut"
+    "Show keypoints, score maps, and the histogram of scores with the threshold"
     found, model = collect_gallery(model, images), get_model(getattr(model, 'model', model))
     types = load_type_names(model) if types is None else types
     cut = types.min_score if min_score is None else min_score
@@ -463,7 +465,7 @@ _LEAST_POINTS = 4  # descriptors that can be projected at all
 
 @dataclass
 class DescriptorProjection:
-    "Descriptors and prototypes on a plane"
+    "Two-dimensional projection of descriptors and prototypes"
 
     points: np.ndarray  # (n,2) descriptors
     kind: np.ndarray  # (n,) their types
@@ -480,7 +482,7 @@ def project_descriptors(
     max_n: int = _MAX_POINTS,  # descriptors at most
     seed: int = 0,  # of the choice, and of t-SNE
 ) -> DescriptorProjection:
-    "Descriptors and prototypes projected together; raises `ValueError`"
+    "Project descriptors and prototypes to two dimensions; raises `ValueError`"
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -490,7 +492,8 @@ def project_descriptors(
     some = kp.real & (kp.score >= min_score)
     if some.sum() < _LEAST_POINTS:
         raise ValueError(
-            f'descriptors: got {int(some.sum())}, wanted {_LEAST_POINTS} or more; lower `min_score` or look at more images'
+            f'descriptors: got {int(some.sum())}, wanted {_LEAST_POINTS} or more; lower `min_score` '
+            'or look at more images'
         )
     pick = torch.randperm(int(some.sum()), generator=torch.Generator().manual_seed(seed))[:max_n]
     x, kind, score = (t[some][pick].numpy() for t in (kp.descriptor, kp.type, kp.score))
@@ -513,12 +516,12 @@ def show_descriptors(
     model,  # a `ProtoKP`, or a learner with one
     images,  # what `collect_gallery` takes
     how: str = 'pca',  # or 'tsne'
-    types: TypeNames = None,  # what they are called; what the model's card says if left out
-    min_score: float = None,  # of keypoints that count; what `types` say if left out
-    ax=None,  # matplotlib axes, made if left out
+    types: TypeNames = None,  # what they are called; what the model's card says if omitted
+    min_score: float = None,  # of keypoints that count; what `types` say if omitted
+    ax=None,  # matplotlib axes, made if omitted
     **kwargs,  # of `project_descriptors`: max_n, seed
 ):  # the axes
-    "Descriptors on a plane, coloured by type, with the prototypes among them as stars"
+    "Show projected descriptors coloured by type, with the prototypes as stars"
     found, model = collect_gallery(model, images), get_model(getattr(model, 'model', model))
     types = load_type_names(model) if types is None else types
     p = project_descriptors(model, found, how, types.min_score if min_score is None else min_score, **kwargs)
@@ -544,25 +547,26 @@ def show_descriptors(
     return ax
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #1d0496e8
-def _of_learner(show, sentence):  # a method of `KeypointLearner`
+def _of_learner(show, sentence):  # a method of `Learner`
     def method(self, ds_idx: int = 1, n_images: int = _N_LOOKED, **kwargs):
         return show(self.model, sample_dataset_images(self.dls, n_images, ds_idx), **kwargs)
 
     method.__name__, method.__doc__ = (
         show.__name__,
-        f'{sentence}, on `n_images` of the training (`ds_idx` 0) or validation set (1); options are those of `{show.__name__}`',
+        f'{sentence}, on `n_images` of the training (`ds_idx` 0) or validation set (1); options are '
+        f'those of `{show.__name__}`',
     )
     return method
 
 
-KeypointLearner.show_gallery = _of_learner(show_gallery, 'A card a type')
-KeypointLearner.show_scores = _of_learner(show_scores, 'Score maps and the histogram of scores')
-KeypointLearner.show_descriptors = _of_learner(show_descriptors, 'Descriptors among prototypes')
+Learner.show_gallery = _of_learner(show_gallery, 'A card a type')
+Learner.show_scores = _of_learner(show_scores, 'Score maps and the histogram of scores')
+Learner.show_descriptors = _of_learner(show_descriptors, 'Descriptors among prototypes')
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #5e84408b
 @dataclass
 class _Frame:
-    "A moment of training"
+    "One frame of the filmstrip"
 
     epoch: int  # epochs trained
     keypoints: Keypoints  # of the images shown
@@ -571,7 +575,10 @@ class _Frame:
 
 
 class Filmstrip(Callback):
-    "Keeps keypoints, reconstructions and prototype pictures of a few fixed validation images every few epochs; raises `ValueError`"
+    """Record keypoints, reconstructions and prototypes of a few fixed validation images every few epochs
+
+    Raises `ValueError`.
+    """
 
     order = 70  # after all that learns
 
@@ -579,12 +586,13 @@ class Filmstrip(Callback):
         self,
         every: int = 1,  # epochs from frame to frame
         max_n: int = 2,  # images kept
-        n_looked: int = 32,  # images that prototype pictures are taken from
+        n_looked: int = 32,  # images that prototype images are taken from
         max_types: int = 24,  # prototypes at most
     ):
         if min(every, max_n, n_looked, max_types) < 1:
             raise ValueError(
-                f'got every={every}, max_n={max_n}, n_looked={n_looked}, max_types={max_types}, wanted 1 or more of each'
+                f'got every={every}, max_n={max_n}, n_looked={n_looked}, max_types={max_types}, '
+                'wanted 1 or more of each'
             )
         self.every, self.max_n, self.n_looked, self.max_types = every, max_n, n_looked, max_types
         self.frames, self.shown, self.begun = [], None, 0  # shown (n,C,H,W): the images
@@ -592,7 +600,7 @@ class Filmstrip(Callback):
 # %% ../../nbs/api/folders/03_gallery.ipynb #073c51a1
 @patch
 def before_fit(self: Filmstrip):
-    "Choose the images at first, and take the frame before training"
+    "Choose the images and record the frame before training"
     self.run = not (hasattr(self.learn, 'lr_finder') or hasattr(self.learn, 'gather_preds') or rank_distrib())
     if not self.run:
         return
@@ -606,7 +614,7 @@ def before_fit(self: Filmstrip):
 
 @patch
 def after_epoch(self: Filmstrip):
-    "Take a frame, if it is time"
+    "Record a frame if it is due"
     if (self.epoch + 1) % self.every == 0 or self.epoch + 1 == self.n_epoch:
         self.take(self.begun + self.epoch + 1)
 
@@ -617,7 +625,7 @@ def take(
     self: Filmstrip,
     epoch: int,  # epochs trained so far
 ):
-    "Keep a frame"
+    "Record a frame"
     model = get_model(self.model)
     was = model.training
     model.eval()
@@ -632,9 +640,9 @@ def take(
 # %% ../../nbs/api/folders/03_gallery.ipynb #5294cd28
 def _tiled(
     pictures: Tensor,  # (M,S,S) 0 or more
-    columns: int = None,  # of the grid; about as many as rows if left out
+    columns: int = None,  # of the grid; about as many as rows if omitted
 ) -> np.ndarray:  # (…,…) in [0,1]
-    "Pictures in a grid with gaps, the brightest pixel white"
+    "Arrange images in a grid with gaps, scaled to white"
     M, S, _ = pictures.shape
     columns = columns or int(np.ceil(np.sqrt(M)))
     rows = -(-M // columns)
@@ -662,7 +670,7 @@ def _draw_frame(
     axs[0].set_title('start' if not frame.epoch else f'epoch {frame.epoch}', fontsize=8)
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #f00b1ea3
-_PANEL = 0.75  # height of a picture, inches
+_PANEL = 0.75  # height of an image, inches
 
 
 @patch
@@ -670,7 +678,7 @@ def chosen(
     self: Filmstrip,
     max_frames: int = 7,  # at most, first and last among them
 ) -> list:  # of `_Frame`
-    "Frames evenly spaced; raises `ValueError`"
+    "Select frames evenly; raises `ValueError`"
     if not self.frames:
         raise ValueError(
             'filmstrip: got no frames, wanted a training with this callback: `learn.fit(…, cbs=strip)`'
@@ -684,7 +692,7 @@ def show(
     self: Filmstrip,
     max_frames: int = 7,  # at most, first and last among them
 ):  # the figure
-    "The strip: a column a frame, below the images what the prototypes paint"
+    "Show one column per frame, the prototypes below the images"
     frames, (H, W) = self.chosen(max_frames), self.shown.shape[-2:]
     fig, axs = plt.subplots(
         2 * len(self.shown) + 1,
@@ -706,7 +714,7 @@ def animate(
 ) -> (
     FuncAnimation
 ):  # `HTML(strip.animate().to_jshtml())` plays it, `.save('strip.gif', writer='pillow')` writes it
-    "The same as a film"
+    "Make an animation of the frames"
     frames, n, (H, W) = self.chosen(len(self.frames) or 1), len(self.shown), self.shown.shape[-2:]
     fig, axs = plt.subplots(
         2,

@@ -8,20 +8,16 @@ __all__ = ['folder_learner', 'refit_prototypes', 'parse_type_names']
 # %% ../../nbs/api/folders/05_learner.ipynb #3d4c200f
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
 from fastai.torch_core import get_model
 from fastcore.meta import delegates
 
-from ..core.detections import TypeNames, load_type_names, save_type_names
-from .gallery import collect_gallery, sample_dataset_images, show_gallery
+from ..core.detections import TypeNames
+from .gallery import sample_dataset_images
 from .images import KeypointDataLoaders
-from .predict import crop_keypoints, predict_images
-from .suggest import suggest_min_score, suggest_settings
-from ..models.protokp import ProtoKP
+from .suggest import suggest_settings
 from ..training.learner import DEFAULT_RECIPE, KeypointLearner, keypoint_learner
 from ..training.monitor import CollapseMonitor, FlipScoreMapCallback
-from ..training.resume import ResumeCallback
 
 # %% ../../nbs/api/folders/05_learner.ipynb #cff82d6a
 _EPOCH_STEPS = 50  # batches of an epoch, about
@@ -32,9 +28,10 @@ _FOLDER_RECIPE = dict(
 
 def _repeat_training(
     dls: KeypointDataLoaders,  # changed in place
-    times: int = None,  # how often an epoch takes each picture; so often that it has about `_EPOCH_STEPS` batches if left out
+    # how often an epoch takes each image; so often that it has about `_EPOCH_STEPS` batches if omitted
+    times: int = None,
 ) -> int:  # how often
-    "Longer epochs for few pictures: less of the time goes into validation and tables"
+    "Repeat the training set so that few images still make long epochs"
     times = times or max(1, round(_EPOCH_STEPS * dls.train.bs / len(dls.train_ds)))
     for part in dls.train_ds.tls:
         part.items = part.items * times
@@ -43,17 +40,18 @@ def _repeat_training(
 
 
 def _learn_from(
-    path: str,  # folder of pictures
+    path: str,  # folder of images
     found,  # `SettingsSuggestion` of the same folder
-    n_prototypes: int = 8,  # M, kinds of things
-    bs: int = 16,  # pictures a batch
-    valid_pct: float = 0.1,  # share to judge on
+    n_prototypes: int = 8,  # M, kinds of objects
+    bs: int = 16,  # images per batch
+    valid_pct: float = 0.1,  # share to evaluate on
     seed: int = 0,  # of the split
-    repeats: int = None,  # times an epoch takes each picture; as often as makes about `_EPOCH_STEPS` batches if left out
-    device=None,  # fastai's default if left out
+    # times per epoch takes each image; as often as makes about `_EPOCH_STEPS` batches if omitted
+    repeats: int = None,
+    device=None,  # fastai's default if omitted
     **kwargs,  # win over `_FOLDER_RECIPE`
 ) -> KeypointLearner:  # ready to fit
-    "A learner on a folder, with settings that were suggested or given; raises `FileNotFoundError` or `ValueError`"
+    "Make a learner on a folder with suggested or given settings; raises `FileNotFoundError` or `ValueError`"
     if found.kernel_size is None:
         raise ValueError(f'kernel_size: got none, and {found.window}; n_keypoints is wanted as well then')
     dls = KeypointDataLoaders.from_folder(
@@ -69,24 +67,27 @@ def _learn_from(
 
 @delegates(_learn_from)
 def folder_learner(
-    path: str,  # folder of pictures, searched in depth
-    n_keypoints: int = None,  # K, most things in a picture
-    n_prototypes: int = 8,  # M, kinds of things; rather too many
-    kernel_size: int = None,  # window: about the size of a thing at the size trained on, odd pixels
+    path: str,  # folder of images, searched in depth
+    n_keypoints: int = None,  # K, most objects in an image
+    n_prototypes: int = 8,  # M, kinds of objects; rather too many
+    kernel_size: int = None,  # window: about the size of an object at the size trained on, odd pixels
     size=None,  # pixels: a square or (h, w)
     **kwargs,  # of `_learn_from`
 ) -> KeypointLearner:  # ready to fit
-    "A learner on a folder of photographs; what is left out is suggested by the pictures; raises `FileNotFoundError` or `ValueError`"
+    """Make a learner on a folder of images; omitted settings are estimated from the images
+
+    Raises `FileNotFoundError` or `ValueError`.
+    """
     return _learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
 
 # %% ../../nbs/api/folders/05_learner.ipynb #a7e68dc1
-_PLACED = 192  # pictures that types are placed on once more in the end
+_PLACED = 192  # images that types are placed on once more in the end
 
 
 def refit_prototypes(
     learn: KeypointLearner,  # trained
 ):  # the types are k-means centres again, if there is enough to place them on
-    "Types once more, on descriptors that no longer move"
+    "Refit prototypes by k-means on the trained descriptors"
     device, model = next(learn.model.parameters()).device, get_model(learn.model)
     images = sample_dataset_images(learn, _PLACED, ds_idx=0)
     if len(images) * model.n_keypoints >= model.n_prototypes:
@@ -101,7 +102,7 @@ def _name_type(
     type: int,  # which
     name: str,  # that of another type to count as it, `_OUT` to leave it out
 ) -> TypeNames:  # a new record
-    "Name, merge or drop a type, whatever was said of it before; raises `ValueError`"
+    "Name, merge or drop a type, replacing earlier choices; raises `ValueError`"
     types = types.merge(type, type).drop(type, False)
     if name == _OUT:
         return types.drop(type)
@@ -113,7 +114,7 @@ def parse_type_names(
     types: TypeNames,  # so far
     text: str,  # '0=bolt,3=nut,5=-'
 ) -> TypeNames:  # a new record
-    "Names as the shell gives them; raises `ValueError`"
+    "Parse the type names of the command line; raises `ValueError`"
     for part in filter(str.strip, text.split(',')):
         type, _, name = (p.strip() for p in part.partition('='))
         if not (type.isdigit() and name):

@@ -11,15 +11,14 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import torch
-from fastai.data.core import DataLoader, dispatch
+from fastai.data.core import DataLoader
 from fastai.torch_core import TensorImage
-from fastai.vision.data import get_grid
 from fastcore.basics import patch
 from fastprogress.fastprogress import progress_bar
 from torch import Tensor
 
 from ..core.landmarks import LandmarkTruth, as_landmark_truth
-from ..core.plots import show_landmarks, to_numpy_image, type_colour
+from ..core.plots import show_landmarks
 from ..core.records import Keypoints, full_precision
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #6c51ce2a
@@ -27,7 +26,7 @@ def _to_fraction(
     xy: Tensor,  # (…,2) pixels, x first
     size: tuple,  # (H, W) of the image
 ) -> Tensor:  # (…,2): 0 and 1 at the edges of the image
-    "Pixels as fractions of the image, x of its width and y of its height"
+    "Convert pixels to fractions of the image"
     return (xy + 0.5) / xy.new_tensor(size[::-1])
 
 
@@ -35,7 +34,7 @@ def _from_fraction(
     fraction: Tensor,  # (…,2)
     size: tuple,  # (H, W) of the image
 ) -> Tensor:  # (…,2) pixels, x first
-    "`_to_fraction` undone"
+    "Convert fractions of the image to pixels"
     return fraction * fraction.new_tensor(size[::-1]) - 0.5
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #f50f0925
@@ -46,7 +45,7 @@ def _rank_within(
     kind: Tensor,  # (B,K) integer
     *keys: Tensor,  # (B,K) each: larger ones come first, the first key decides, then the next
 ) -> Tensor:  # (B,K) int64, from 0; equal ones in the order they are listed
-    "How many of its own kind come before each"
+    "Rank each keypoint within its type"
     order = torch.arange(kind.shape[1], device=kind.device).expand_as(kind)
     for key in (*keys[::-1], -kind):
         order = order.gather(1, key.gather(1, order).argsort(dim=1, descending=True, stable=True))
@@ -59,12 +58,12 @@ def slot_vector(
     kp: Keypoints,  # of B images
     size: tuple,  # (H, W) of the images
     n_prototypes: int,  # M
-    n_slots: int = None,  # S, keypoints of one type; K if left out, and then there is room for all
+    n_slots: int = None,  # S, keypoints of one type; K if omitted, and then there is room for all
     first: str = 'x',  # which coordinate orders the keypoints of a type
 ) -> (
     Tensor
 ):  # (B,M*S*2): prototype by prototype, slot by slot, x and y as fractions of the image; zeros where absent
-    "Positions of keypoints by type and, within a type, by descending position; raises `ValueError`"
+    "Arrange positions by type and, within a type, by descending position; raises `ValueError`"
     if first not in _ORDERS:
         raise ValueError(f'first: got {first!r}, wanted one of {", ".join(_ORDERS)}')
     M, S = n_prototypes, kp.type.shape[1] if n_slots is None else n_slots
@@ -72,7 +71,8 @@ def slot_vector(
         raise ValueError(f'n_slots: got {S}, wanted 1 or more; K has room for all keypoints')
     if kp.real.any() and int(kp.type[kp.real].max()) >= M:
         raise ValueError(
-            f'kp: got type {int(kp.type[kp.real].max())}, wanted types below n_prototypes={M}; pass the number of the model that found them'
+            f'kp: got type {int(kp.type[kp.real].max())}, wanted types below n_prototypes={M}; pass '
+            'the number of the model that found them'
         )
     place = _to_fraction(full_precision(kp.xy), size)
     kind = torch.where(kp.real, kp.type, M)
@@ -90,7 +90,7 @@ _SINGULAR = 1e-10  # of the largest eigenvalue: a smaller one means that the dat
 
 @dataclass
 class Readout:
-    "A linear map without bias from slot vectors to landmarks"
+    "Linear map without bias from slot vectors to landmarks"
 
     weights: Tensor  # (D,L*2) float64
     mean: Tensor  # (L,2) float64, the mean of the landmarks it was fitted on, fractions of the image
@@ -102,10 +102,11 @@ class Readout:
         self,
         slots: Tensor,  # (N,D) from `slot_vector`
     ) -> Tensor:  # (N,L,2) landmarks, fractions of the image
-        "Landmarks of slot vectors; raises `ValueError`"
+        "Predict landmarks from slot vectors; raises `ValueError`"
         if slots.shape[-1] != len(self.weights):
             raise ValueError(
-                f'slots: got {slots.shape[-1]} numbers each, wanted {len(self.weights)} as in the fit; take the same n_prototypes and n_slots'
+                f'slots: got {slots.shape[-1]} numbers each, wanted {len(self.weights)} as in the '
+                'fit; take the same n_prototypes and n_slots'
             )
         return (slots.cpu().double() @ self.weights).to(slots).view(len(slots), *self.mean.shape)
 
@@ -114,12 +115,12 @@ class Readout:
         kp: Keypoints,  # of N images
         size: tuple,  # (H, W) of the images
     ) -> Tensor:  # (N,L,2) pixels
-        "Landmarks of keypoints"
+        "Predict landmarks from keypoints"
         return _from_fraction(self(slot_vector(kp, size, **self.layout)), size)
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #e095f3af
 class NormalEquations:
-    "Sums over batches of slot vectors and landmarks, from which `solve` makes the map"
+    "Normal equations accumulated over batches; `solve` returns the map"
 
     def __init__(
         self,
@@ -132,15 +133,17 @@ class NormalEquations:
         slots: Tensor,  # (N,D) from `slot_vector`
         points: Tensor,  # (N,L,2) landmarks, fractions of the image
     ) -> 'NormalEquations':  # itself
-        "Take in a batch; raises `ValueError`"
+        "Add a batch; raises `ValueError`"
         if len(slots) != len(points) or slots.ndim != 2 or points.ndim != 3:
             raise ValueError(
-                f'slots, points: got shapes {tuple(slots.shape)} and {tuple(points.shape)}, wanted (N,D) and (N,L,2) with one N'
+                f'slots, points: got shapes {tuple(slots.shape)} and {tuple(points.shape)}, wanted '
+                '(N,D) and (N,L,2) with one N'
             )
         v, p = (t.detach().cpu().double().flatten(1) for t in (slots, points))
         if not (v.isfinite().all() and p.isfinite().all()):
             raise ValueError(
-                'slots, points: got values that are NaN or infinite, wanted finite ones; leave out pictures without a face or person'
+                'slots, points: got values that are NaN or infinite, wanted finite ones; omit '
+                'images without a face or person'
             )
         if not self.n:
             self.vv, self.vp, self.p = (
@@ -158,11 +161,12 @@ class NormalEquations:
 @patch
 def solve(
     self: NormalEquations,
-    ridge: float = None,  # cost of a squared weight; `_RIDGE` where the data leaves something open, else 0, if left out
+    # cost of a squared weight; `_RIDGE` where the data leaves something open, else 0, if omitted
+    ridge: float = None,
 ) -> Readout:
-    "The map with the least squared error on what was added, and of several such the smallest; raises `ValueError`"
+    "Solve for the least-squares map of minimum norm; raises `ValueError`"
     if not self.n:
-        raise ValueError('NormalEquations: got no pictures, wanted some; add batches before solving')
+        raise ValueError('NormalEquations: got no images, wanted some; add batches before solving')
     if ridge is not None and ridge < 0:
         raise ValueError(f'ridge: got {ridge}, wanted 0 or more, or None to let the data decide')
     vv, vp = self.vv / self.n, self.vp / self.n
@@ -180,10 +184,11 @@ def solve(
 def fit_readout(
     slots: Tensor,  # (N,D) from `slot_vector`
     points: Tensor,  # (N,L,2) landmarks, fractions of the image
-    ridge: float = None,  # cost of a squared weight; `_RIDGE` where the data leaves something open, else 0, if left out
+    # cost of a squared weight; `_RIDGE` where the data leaves something open, else 0, if omitted
+    ridge: float = None,
     **layout,  # n_prototypes, n_slots and first of the slot vectors, to be kept with the map
 ) -> Readout:
-    "The linear map without bias of least squared error; raises `ValueError`"
+    "Fit the linear map without bias by least squares; raises `ValueError`"
     return NormalEquations(**layout).add(slots, points).solve(ridge)
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #ad03d586
@@ -192,11 +197,11 @@ def adam_readout(
     points: Tensor,  # (N,L,2) landmarks, fractions of the image
     n_steps: int = 3000,  # batches
     lr: float = 1e-2,  # at the start
-    bs: int = 256,  # pictures a batch, drawn at random
+    bs: int = 256,  # images per batch, drawn at random
     seed: int = 0,  # of the draws
     **layout,  # n_prototypes, n_slots and first of the slot vectors, to be kept with the map
 ) -> Readout:
-    "A linear map without bias, trained with Adam on the squared error"
+    "Train a linear map without bias with Adam on the squared error"
     mean = NormalEquations().add(slots, points).p.view(-1, 2) / len(slots)  # checks what was given
     v, p = slots.detach().cpu().float(), points.detach().cpu().float().flatten(1)
     weights = v.new_zeros(v.shape[1], p.shape[1], requires_grad=True)
@@ -214,16 +219,17 @@ def adam_readout(
 # %% ../../nbs/api/metrics/02_readout.ipynb #fa0c23f8
 def _facing(
     truth: LandmarkTruth,  # with `rear`
-    swap: list = None,  # L numbers: which landmark each becomes where seen from behind; none do if left out
+    swap: list = None,  # L numbers: which landmark each becomes where seen from behind; none do if omitted
 ) -> Tensor:  # (B,F,L,2) pixels
-    "Landmarks with left and right exchanged in rear views; raises `ValueError`"
+    "Swap left and right landmarks in rear views; raises `ValueError`"
     if swap is None:
         return truth.points
     L = truth.points.shape[-2]
     swap = torch.as_tensor(swap)
     if swap.shape != (L,) or not swap[swap.clamp(0, L - 1)].equal(torch.arange(L)):
         raise ValueError(
-            f'swap: got {swap.tolist()} for {L} landmarks, wanted each of 0 to {L - 1} once, in exchanged pairs'
+            f'swap: got {swap.tolist()} for {L} landmarks, wanted each of 0 to {L - 1} once, in '
+            'exchanged pairs'
         )
     return torch.where(
         truth.rear[..., None, None], truth.points[..., swap.to(truth.points.device), :], truth.points
@@ -235,13 +241,14 @@ def landmark_error(
     truth: LandmarkTruth,  # of the same images
     swap: list = None,  # for `_facing`
 ) -> Tensor:  # (B,F,L), NaN where there is nobody
-    "How far each landmark is off, in units of the scale; raises `ValueError`"
+    "Compute the error of each landmark in units of the scale; raises `ValueError`"
     wanted = _facing(truth, swap)
     if predicted.ndim == 3 and wanted.shape[1] == 1:
         predicted = predicted[:, None]
     if predicted.shape != wanted.shape:
         raise ValueError(
-            f'predicted: got shape {tuple(predicted.shape)}, wanted {tuple(wanted.shape)}, one point for each landmark in the truth'
+            f'predicted: got shape {tuple(predicted.shape)}, wanted {tuple(wanted.shape)}, one '
+            'point for each landmark in the ground truth'
         )
     return ((predicted - wanted) / truth.stretch[:, None, None]).norm(dim=-1) / truth.scale[..., None]
 
@@ -251,9 +258,9 @@ def _random_keypoints(
     n_keypoints: int,  # K
     n_prototypes: int,  # M
     size: tuple,  # (H, W) of the images
-    generator: torch.Generator = None,  # torch's own if left out
+    generator: torch.Generator = None,  # torch's own if omitted
 ) -> Keypoints:  # all of them real, with descriptors of width 1 that say nothing
-    "Keypoints that know nothing: random places, random types"
+    "Draw keypoints of random positions and types, as a baseline"
     xy = _from_fraction(torch.rand(n_images, n_keypoints, 2, generator=generator), size)
     kind = torch.randint(n_prototypes, (n_images, n_keypoints), generator=generator)
     there = torch.ones(n_images, n_keypoints)
@@ -263,11 +270,12 @@ def _random_keypoints(
 def _one_instance(
     truth: LandmarkTruth,  # of B images
 ) -> tuple:  # truth of the n images that show somebody, with F=1, and which these are, (B,) bool
-    "Truth of images with one face or person each; raises `ValueError`"
+    "Return the ground truth of images with one face or person each; raises `ValueError`"
     there = truth.there
     if (there.sum(1) > 1).any():
         raise ValueError(
-            f'truth: got images with {int(there.sum(1).max())} faces or people, wanted one at most; group the keypoints first, with `instance_landmarks`'
+            f'truth: got images with {int(there.sum(1).max())} faces or people, wanted one at most; '
+            'group the keypoints first, with `instance_landmarks`'
         )
     some = there.any(1)
     at = there.int().argmax(1)[some]
@@ -282,7 +290,7 @@ def _landmark_batches(
     n_keypoints: int = None,  # K, if another than the model's
     progress: bool = True,  # show a bar
 ):
-    "Keypoints and truth of each batch, on the CPU, and the size of its images; raises `ValueError`"
+    "Iterate over keypoints, ground truth and image size per batch, on the CPU; raises `ValueError`"
     was, device = model.training, next(model.parameters()).device
     model.eval()
     try:
@@ -306,7 +314,7 @@ def _fit_landmarks(
     model,  # a `ProtoKP`
     batches,  # of images and `LandmarkTruth`, to fit on: a DataLoader, or a list
     n_keypoints: int = None,  # K, if another than the model's
-    n_slots: int = None,  # S, K if left out
+    n_slots: int = None,  # S, K if omitted
     first: str = 'x',  # which coordinate orders the keypoints of a type
     ridge: float = None,  # for `NormalEquations.solve`
     swap: list = None,  # for `_facing`
@@ -314,7 +322,7 @@ def _fit_landmarks(
     seed: int = 0,  # of the floor's keypoints
     progress: bool = True,  # show a bar
 ) -> dict:  # of `Readout`: found, random, and adam if asked for
-    "Maps from a model's keypoints, and from random ones, to landmarks; raises `ValueError`"
+    "Fit read-outs of a model's keypoints and of random ones; raises `ValueError`"
     M, K, g = model.n_prototypes, n_keypoints or model.n_keypoints, torch.Generator().manual_seed(seed)
     layout = dict(n_prototypes=M, n_slots=n_slots or K, first=first)
     found, floor, kept = NormalEquations(**layout), NormalEquations(**layout), []
@@ -329,16 +337,16 @@ def _fit_landmarks(
     return {**out, 'adam': adam_readout(*map(torch.cat, zip(*kept)), seed=seed, **layout)} if adam else out
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #2c5cf9a2
-def _judge_landmarks(
+def _evaluate_landmarks(
     model,  # a `ProtoKP`
-    batches,  # of images and `LandmarkTruth`, to judge on: a DataLoader, or a list
+    batches,  # of images and `LandmarkTruth`, to evaluate on: a DataLoader, or a list
     readouts: dict,  # from `_fit_landmarks`
     n_keypoints: int = None,  # K, if another than the model's
     swap: list = None,  # for `_facing`, as in the fit
     seed: int = 1,  # of the floor's keypoints
     progress: bool = True,  # show a bar
 ) -> dict:  # name -> (n,L) errors in units of the scale; those of the readouts, and of the mean shape
-    "Errors of maps on other pictures; raises `ValueError`"
+    "Evaluate read-outs on held-out images; raises `ValueError`"
     errors, g = {k: [] for k in (*readouts, 'mean')}, torch.Generator().manual_seed(seed)
     for kp, truth, size in _landmark_batches(model, batches, n_keypoints, progress):
         truth, some = _one_instance(truth)
@@ -357,26 +365,26 @@ def _judge_landmarks(
             errors[k].append(landmark_error(p, truth, swap)[:, 0])
     errors = {k: torch.cat(e) if e else torch.empty(0) for k, e in errors.items()}
     if not len(errors['mean']):
-        raise ValueError('batches: got no picture with a face or person, wanted some to judge on')
+        raise ValueError('batches: got no image with a face or person, wanted some to evaluate on')
     return errors
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #663e50dc
 @dataclass
 class LandmarkResult:
-    "Error of the landmarks read out of keypoints, with its floors"
+    "Landmark error of a read-out, with its baselines"
 
     error: float  # per cent of the scale
     per_landmark: Tensor  # (L,) per cent
     random: float  # the same from random keypoints, per cent
     mean: float  # of the mean shape, per cent
     n_fit: int  # faces or people the map was fitted on
-    n: int  # judged
+    n: int  # evaluated
     readout: Readout  # the map
     adam: float = None  # of a map trained with Adam, per cent, if asked for
 
     @property
     def figures(self) -> dict:  # without tensors
-        "Name -> figure, per cent and counts"
+        "Return all figures, in per cent, and counts"
         return dict(
             error=self.error,
             random=self.random,
@@ -389,22 +397,25 @@ class LandmarkResult:
 
     def __repr__(self):
         trained = '' if self.adam is None else f', trained with Adam {self.adam:.2f} %'
-        return f'{self.error:.2f} % on {self.n} faces or people, fitted on {self.n_fit}{trained}; random keypoints {self.random:.2f} %, mean shape {self.mean:.2f} %'
+        return (
+            f'{self.error:.2f} % on {self.n} faces or people, fitted on {self.n_fit}{trained}; random '
+            f'keypoints {self.random:.2f} %, mean shape {self.mean:.2f} %'
+        )
 
 
 def readout_error(
     model,  # a `ProtoKP`
     fit,  # batches of images and `LandmarkTruth` to fit on: a DataLoader, or a list
-    judge,  # others to judge on
+    valid,  # others to evaluate on
     n_keypoints: int = None,  # K, if another than the model's
     swap: list = None,  # for `_facing`
     seed: int = 0,  # of the floor's keypoints
     progress: bool = True,  # show a bar
     **options,  # of `_fit_landmarks`: n_slots, first, ridge, adam
 ) -> LandmarkResult:
-    "Fit on some pictures, judge on others; raises `ValueError`"
+    "Fit a read-out on some images and evaluate it on others; raises `ValueError`"
     readouts = _fit_landmarks(model, fit, n_keypoints, swap=swap, seed=seed, progress=progress, **options)
-    errors = _judge_landmarks(model, judge, readouts, n_keypoints, swap, seed + 1, progress)
+    errors = _evaluate_landmarks(model, valid, readouts, n_keypoints, swap, seed + 1, progress)
     mean = {k: 100 * e.double().mean().item() for k, e in errors.items()}
     return LandmarkResult(
         mean['found'],
@@ -420,13 +431,13 @@ def readout_error(
 # %% ../../nbs/api/metrics/02_readout.ipynb #66168c10
 def landmark_readout(
     learn,  # a `KeypointLearner`, or anything with a `model` and `dls`
-    fit_dl: DataLoader = None,  # to fit on; the training set if left out
-    judge_dl: DataLoader = None,  # to judge on; the validation set if left out
+    fit_dl: DataLoader = None,  # to fit on; the training set if omitted
+    valid_dl: DataLoader = None,  # to evaluate on; the validation set if omitted
     **options,  # of `readout_error`: n_keypoints, n_slots, first, ridge, swap, adam, seed, progress
 ) -> LandmarkResult:
-    "Error of landmarks read out of a learner's keypoints; raises `ValueError`"
+    "Compute the landmark error of a learner's keypoints by a linear read-out; raises `ValueError`"
     fit_dl = learn.dls.train.new(shuffle=False, drop_last=False) if fit_dl is None else fit_dl
-    return readout_error(learn.model, fit_dl, learn.dls.valid if judge_dl is None else judge_dl, **options)
+    return readout_error(learn.model, fit_dl, learn.dls.valid if valid_dl is None else valid_dl, **options)
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #92613287
 def show_readout(
@@ -436,9 +447,9 @@ def show_readout(
     max_n: int = 6,  # images shown
     swap: list = None,  # for `_facing`
     bones: list = (),  # pairs of landmarks to join by a line, for bodies
-    axs=None,  # axes to draw into, made if left out
+    axs=None,  # axes to draw into, made if omitted
 ):  # the axes
-    "Images in a row, what was read out beside the truth, with the error of each in per cent"
+    "Show images with predicted and ground-truth landmarks, and the error of each in per cent"
     if predicted.ndim == 3:
         predicted = predicted[:, None]
     n = min(len(images), max_n)
@@ -452,25 +463,3 @@ def show_readout(
         show_landmarks(images[i], wanted[i], predicted[i], ax, bones)
         ax.set_title(f'{error[i]:.1f} %', fontsize=8)
     return axs
-
-# %% ../../nbs/api/metrics/02_readout.ipynb #1e09c0f9
-@dispatch
-def show_batch(
-    x: TensorImage,
-    y: LandmarkTruth,
-    samples,
-    ctxs=None,
-    max_n=9,
-    nrows=None,
-    ncols=None,
-    figsize=None,
-    bones=(),
-    **kwargs,
-):
-    "Images with their landmarks"
-    n = min(len(samples), max_n)
-    if ctxs is None:
-        ctxs = get_grid(n, nrows=nrows, ncols=ncols, figsize=figsize)
-    for ax, (image, truth) in zip(ctxs, samples[:n]):
-        show_landmarks(image, predicted=truth.points, ax=ax, bones=bones)
-    return ctxs

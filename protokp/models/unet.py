@@ -52,9 +52,11 @@ def _upsample(
     size: tuple,  # (H, W)
 ) -> Tensor:  # (B,C,H,W)
     "Resize bilinearly to a larger size"
+    if torch.onnx.is_in_onnx_export():  # ONNX has an operator for it, of any size
+        return F.interpolate(x, size, mode='bilinear', align_corners=False)
     rows = _interpolation_matrix(x.shape[-2], size[0], x)
     columns = _interpolation_matrix(x.shape[-1], size[1], x)
-    return rows @ x @ columns.mT
+    return rows @ x @ columns.T
 
 # %% ../../nbs/api/models/00_unet.ipynb #d7e84d3c
 class UNet(nn.Module):

@@ -17,7 +17,10 @@ def nms(
     score: Tensor,  # (B,1,H,W) score map
     kernel_size: int,  # side b of the window, odd, pixels
 ) -> Tensor:  # (B,1,H,W) the score map, zero off the local maxima
-    "Keep the pixels that are the maximum of their window, of equal ones the first (Table 9); raises `ValueError`"
+    """Keep the pixels that are the maximum of their window, of equal ones the first (Table 9)
+
+    Raises `ValueError`.
+    """
     check_kernel_size(kernel_size, score.shape[-2:])
     H, W = score.shape[-2:]
     first = F.max_pool2d(score.detach(), kernel_size, 1, kernel_size // 2, return_indices=True)[1]
@@ -27,9 +30,9 @@ def nms(
 # %% ../../nbs/api/ops/00_keypoints.ipynb #072f6bcb
 def top_k(
     score: Tensor,  # (B,1,H,W) score map, usually after `nms`
-    k: int,  # keypoints an image
+    k: int,  # keypoints per image
 ) -> Tensor:  # (B,k,2) int64 pixels, x first, strongest first
-    "Places of the k largest values; raises `ValueError` if there are fewer pixels (Table 9)"
+    "Return the positions of the k largest values; raises `ValueError` if there are fewer pixels (Table 9)"
     check_n_keypoints(k, score.shape[-2:])
     flat = score.flatten(1).topk(k).indices
     W = score.shape[-1]
@@ -44,7 +47,7 @@ def _window(
     kernel_size: int,  # side b, odd
     size: tuple,  # (H, W) of the map
 ) -> tuple:  # cells (B,K,b*b,2) int64 pixels, inside (B,K,b*b) bool
-    "The cells of the window around each peak, and which of them lie on the map"
+    "Return the cells of the window around each peak, and which of them lie on the map"
     r = kernel_size // 2
     step = torch.arange(-r, r + 1, device=peaks.device)
     offset = torch.stack(torch.meshgrid(step, step, indexing='xy'), -1).view(-1, 2)
@@ -59,7 +62,10 @@ def soft_argmax(
     kernel_size: int,  # side b of the window, odd, pixels
     tau: float = _TAU,  # temperature: small ones take the peak, large ones the window's middle
 ) -> Tensor:  # (B,K,2) pixels, sub-pixel
-    "Sub-pixel place of each peak, eq. (5); cells outside the image have no weight; raises `ValueError`"
+    """Compute the sub-pixel position of each peak, eq. (5); cells outside the image have no weight
+
+    Raises `ValueError`.
+    """
     H, W = score.shape[-2:]
     check_kernel_size(kernel_size, (H, W))
     cells, inside = _window(peaks, kernel_size, (H, W))
@@ -74,12 +80,13 @@ def sample_at(
     fmap: Tensor,  # (B,C,H,W) any map
     xy: Tensor,  # (B,K,2) pixels, x first
 ) -> Tensor:  # (B,K,C)
-    "Bilinear samples of a map; differentiable in both arguments"
+    "Sample a map bilinearly; differentiable in both arguments"
     B, C, H, W = fmap.shape
     x, y = xy.unbind(-1)
     xy = torch.stack([x.clamp(0, W - 1), y.clamp(0, H - 1)], -1)
     x, y = xy.detach().floor().unbind(-1)
-    low = torch.stack([x.clamp(max=max(W - 2, 0)), y.clamp(max=max(H - 2, 0))], -1)  # the last cell ends at the border
+    # the last cell ends at the border
+    low = torch.stack([x.clamp(max=max(W - 2, 0)), y.clamp(max=max(H - 2, 0))], -1)
     (fx, fy), (x0, y0) = (xy - low).unbind(-1), low.long().unbind(-1)
     x1, y1 = (x0 + 1).clamp(max=W - 1), (y0 + 1).clamp(max=H - 1)
     four = torch.cat([y0 * W + x0, y0 * W + x1, y1 * W + x0, y1 * W + x1], 1)[:, None].expand(-1, C, -1)

@@ -14,14 +14,17 @@ def _check_widths(
     descriptors: Tensor,  # (N,C)
     prototypes: Tensor,  # (M,C)
 ):
-    "Refuse prototypes of another width, and empty sets; raises `ValueError`"
+    "Check that descriptors and prototypes have the same width and are not empty; raises `ValueError`"
     if descriptors.ndim != 2 or prototypes.ndim != 2 or descriptors.shape[1] != prototypes.shape[1]:
         raise ValueError(
-            f'got descriptors {tuple(descriptors.shape)} and prototypes {tuple(prototypes.shape)}, wanted (N,C) and (M,C) of one width C; flatten batches with `descriptors.flatten(0,1)`, and load prototypes saved with the same encoder'
+            f'got descriptors {tuple(descriptors.shape)} and prototypes {tuple(prototypes.shape)}, '
+            'wanted (N,C) and (M,C) of one width C; flatten batches with '
+            '`descriptors.flatten(0,1)`, and load prototypes saved with the same encoder'
         )
     if not len(descriptors) or not len(prototypes):
         raise ValueError(
-            f'got {len(descriptors)} descriptors and {len(prototypes)} prototypes, wanted at least one of each; an image without a real keypoint has no descriptor'
+            f'got {len(descriptors)} descriptors and {len(prototypes)} prototypes, wanted at least '
+            'one of each; an image without a real keypoint has no descriptor'
         )
 
 
@@ -29,7 +32,7 @@ def assign_prototypes(
     descriptors: Tensor,  # (N,C)
     prototypes: Tensor,  # (M,C)
 ) -> Tensor:  # (N,) int64
-    "Index of the nearest prototype by ℓ2 (Table 7, step 1); raises `ValueError`"
+    "Return the index of the nearest prototype by ℓ2 (Table 7, step 1); raises `ValueError`"
     _check_widths(descriptors, prototypes)
     return (prototypes.square().sum(1) - 2 * descriptors @ prototypes.T).argmin(1)
 
@@ -40,7 +43,7 @@ def mixture_weights(
     floor: float = 0.0,  # added to every α; the released implementation has 0.01
     about: str = 'mean',  # deviations from the subset's 'mean' (the paper) or from its 'prototype' (released)
 ) -> Tensor:  # (M,) sums to 1
-    "Weights π of the mixture, eq. (7)–(8), without a loop; raises `ValueError`"
+    "Compute the mixture weights π, eq. (7)–(8), without a loop; raises `ValueError`"
     if about not in ('mean', 'prototype'):
         raise ValueError(f"about: got {about!r}, wanted 'mean' or 'prototype'")
     owner = assign_prototypes(descriptors, prototypes)
@@ -64,7 +67,7 @@ def largest_remainders(
     weights: Tensor,  # (M,) not negative, sums to 1
     n: int,  # how many to share out
 ) -> Tensor:  # (M,) int64, sums to n
-    "Whole numbers in proportion to the weights that sum to n exactly"
+    "Apportion n among weights in whole numbers that sum to n"
     quota = weights.detach().double() * n
     whole = quota.floor()
     rank = (quota - whole).argsort(descending=True, stable=True).argsort()
@@ -78,7 +81,7 @@ def sample_mixture(
     var: float = _VAR,  # variance of each Gaussian
     generator: torch.Generator = None,  # source of the noise
 ) -> Tensor:  # (n,C), in the order of the prototypes
-    "Samples of Σ π_m N(P_m, var), exactly n and as near to π_m·n of each as whole numbers come (eq. 6, Table 7)"
+    "Draw n samples of Σ π_m N(P_m, var), with π_m·n of each rounded by largest remainders (eq. 6, Table 7)"
     owner = torch.repeat_interleave(largest_remainders(weights, n), output_size=n)
     noise = torch.randn(
         n, prototypes.shape[1], generator=generator, device=prototypes.device, dtype=prototypes.dtype

@@ -23,7 +23,7 @@ def random_prototypes(
     channels: int,  # C
     generator: torch.Generator = None,  # source of randomness
 ) -> Tensor:  # (n,channels) unit vectors
-    "Random directions, the paper's start"
+    "Draw random unit prototypes, the paper's initialisation"
     return F.normalize(torch.randn(n, channels, generator=generator), dim=1)
 
 
@@ -32,10 +32,11 @@ def kmeans_prototypes(
     n: int,  # M, prototypes
     seed: int = 0,  # of k-means++
 ) -> Tensor:  # (n,C) unit vectors, on the descriptors' device
-    "Prototypes at the k-means centres of descriptors; raises `ValueError`"
+    "Place prototypes at the k-means centres of descriptors; raises `ValueError`"
     if len(descriptors) < n:
         raise ValueError(
-            f'got {len(descriptors)} descriptors for {n} prototypes, wanted at least as many; collect them over more images'
+            f'got {len(descriptors)} descriptors for {n} prototypes, wanted at least as many; '
+            'collect them over more images'
         )
     centres = (
         KMeans(n, n_init=_RESTARTS, random_state=seed)
@@ -54,7 +55,10 @@ def prototype_loss(
     about: str = 'mean',  # what σ is measured from: the subset's 'mean', or its 'prototype'
     generator: torch.Generator = None,  # source of the samples' noise, then of the directions
 ) -> Tensor:  # scalar
-    "Sliced Wasserstein distance between mixture and descriptors (Table 7, steps 1 to 3); raises `ValueError`"
+    """Compute the sliced Wasserstein distance between mixture and descriptors (Table 7, steps 1 to 3)
+
+    Raises `ValueError`.
+    """
     weights = mixture_weights(descriptors, prototypes.detach(), floor, about)
     samples = F.normalize(sample_mixture(prototypes, weights, len(descriptors), var, generator), dim=1)
     return sliced_wasserstein(samples, descriptors, n_projections, generator=generator)
@@ -67,7 +71,7 @@ def live_prototypes(
     descriptors: Tensor,  # (N,C)
     prototypes: Tensor,  # (M,C)
 ) -> Tensor:  # scalar int64
-    "How many prototypes own at least `_LIVE_SHARE` of the descriptors"
+    "Count the prototypes that own at least `_LIVE_SHARE` of the descriptors"
     return (
         assign_prototypes(descriptors, prototypes).bincount(minlength=len(prototypes))
         >= _LIVE_SHARE * len(descriptors)

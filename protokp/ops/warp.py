@@ -20,7 +20,7 @@ def _plate_kernel(
     a: Tensor,  # (B,P,2) points
     b: Tensor,  # (B,Q,2) points
 ) -> Tensor:  # (B,P,Q)
-    "U(r) = r² log r² for all pairs, 0 at r = 0"
+    "Compute U(r) = r² log r² for all pairs, 0 at r = 0"
     r2 = torch.baddbmm(b.square().sum(-1)[:, None], a, b.mT, alpha=-2) + a.square().sum(-1, keepdim=True)
     r2 = r2.clamp(min=torch.finfo(r2.dtype).tiny)  # rounding may take it below 0
     return r2 * r2.log()
@@ -30,7 +30,7 @@ def fit_tps(
     control: Tensor,  # (B,P,2) control points
     target: Tensor,  # (B,P,2) where they go
 ) -> Tensor:  # (B,P+3,2) bump weights, then the affine part
-    "Coefficients of the thin plate through all control points; solved in float32 or wider"
+    "Fit the thin-plate spline through all control points, in float32 or wider"
     with torch.autocast(control.device.type, enabled=False):
         if control.dtype not in (torch.float32, torch.float64):
             control, target = control.float(), target.float()
@@ -51,7 +51,7 @@ def apply_tps(
     control: Tensor,  # (B,P,2) control points it was fitted on
     coef: Tensor,  # (B,P+3,2) from `fit_tps`
 ) -> Tensor:  # (B,Q,2)
-    "Where the thin plate carries points"
+    "Map points by a thin-plate spline"
     with torch.autocast(points.device.type, enabled=False):
         points, control = points.to(coef.dtype), control.to(coef.dtype)
         P = control.shape[1]
@@ -61,7 +61,7 @@ def apply_tps(
 
 # %% ../../nbs/api/ops/02_warp.ipynb #474b2f5b
 class WarpSize(NamedTuple):
-    "How strong a random warp is; lengths in half image sides (the longer side)"
+    "Strength of a random warp; lengths in half image sides (the longer side)"
 
     scale: float  # below 1 zooms in
     jitter: float  # of the scale, relative, uniform
@@ -85,9 +85,11 @@ def random_tps(
     n: int,  # warps wanted
     strength: WarpSize,  # how strong
     half: Tensor,  # (2,) half width and half height, in half sides
-    generator: torch.Generator = None,  # source of randomness; the global one if left out
+    generator: torch.Generator = None,  # source of randomness; the global one if omitted
 ) -> tuple:  # control (n,16,2), coef (n,19,2)
-    "Random thin plates: a similarity, bent at 8 random places, straight at 8 places of the border"
+    """Draw random thin-plate splines: a similarity, bent at 8 random points, straight at 8 points of the
+    border
+    """
 
     def uniform(*shape):
         return torch.rand(*shape, generator=generator, device=half.device) * 2 - 1
@@ -111,7 +113,7 @@ def warp(
     grid: Tensor,  # (B,h,w,2) pixels of `x` to read, x first
     padding: str = 'zeros',  # beyond the border: 'zeros', 'border' or 'reflection'
 ) -> Tensor:  # (B,C,h,w)
-    "Read `x` at the places of a grid, bilinear"
+    "Sample `x` bilinearly at the positions of a grid"
     H, W = x.shape[-2:]
     xs, ys = grid.unbind(-1)
     unit = torch.stack([xs / (max(W - 1, 1) / 2) - 1, ys / (max(H - 1, 1) / 2) - 1], -1)
@@ -122,7 +124,7 @@ def inside_image(
     grid: Tensor,  # (B,h,w,2) pixels
     size: tuple,  # (H, W) of what is read
 ) -> Tensor:  # (B,1,h,w) bool
-    "Which places of a grid lie on the image"
+    "Test which positions of a grid lie inside the image"
     x, y = grid.unbind(-1)
     return ((x >= 0) & (x <= size[1] - 1) & (y >= 0) & (y <= size[0] - 1))[:, None]
 
@@ -145,9 +147,9 @@ class WarpPair(NamedTuple):
 
     def coarser(
         self,
-        stride: int,  # s, pixels a cell
+        stride: int,  # s, pixels per cell
     ) -> 'WarpPair':  # grid and `inside_image` for maps of a cell a s×s pixels, in cells
-        "The same pair for maps of coarser cells: where the middle of each cell goes"
+        "Convert grid and mask to coarser maps"
         if stride == 1:
             return self
         middle = F.avg_pool2d(self.grid.permute(0, 3, 1, 2), stride).permute(0, 2, 3, 1)
@@ -180,7 +182,7 @@ def warp_pair(
     generator: torch.Generator = None,  # source of randomness on the images' device
     plates: tuple = None,  # warps from `draw_plates` to use instead of new ones
 ) -> WarpPair:
-    "Two random views of each image, on its device (method, step 5)"
+    "Make two random views of each image, on its device"
     B, _, H, W = x.shape
     unit = max(H, W) / 2
     middle = _vector(x, (W - 1) / 2, (H - 1) / 2)

@@ -21,15 +21,17 @@ def random_projections(
     like: Tensor = None,  # device and dtype to use
     generator: torch.Generator = None,  # source of randomness
 ) -> Tensor:  # (C,n) unit columns
-    "Directions uniform on the sphere"
+    "Draw directions uniformly on the sphere"
     opts = {} if like is None else dict(device=like.device, dtype=like.dtype)
     return F.normalize(torch.randn(channels, n, generator=generator, **opts), dim=0)
 
 
 def _ascending(
-    p: Tensor,  # (L,N) projections, a row a direction
+    p: Tensor,  # (L,N) projections, a row per direction
 ) -> Tensor:  # (L,N), each row in ascending order; gradients follow the points
-    "Sort each row: by NumPy on the CPU, whose vectorised sort is several times faster than torch's, by torch elsewhere"
+    """Sort each row: by NumPy on the CPU, whose vectorised sort is several times faster than torch's, by
+    torch elsewhere
+    """
     if p.device.type != 'cpu' or p.dtype not in (torch.float32, torch.float64):
         return p.sort(-1).values
     if not (p.requires_grad and torch.is_grad_enabled()):
@@ -44,10 +46,14 @@ def sliced_wasserstein(
     projections: Tensor = None,  # (C,L) unit columns to use instead
     generator: torch.Generator = None,  # source of the directions
 ) -> Tensor:  # scalar
-    "Squared sliced Wasserstein-2 distance, mean over points and directions; raises `ValueError` (Table 7, step 3)"
+    """Compute the squared sliced Wasserstein-2 distance, mean over points and directions
+
+    Raises `ValueError` (Table 7, step 3).
+    """
     if x.shape != y.shape or x.ndim != 2 or not len(x):
         raise ValueError(
-            f'got {tuple(x.shape)} and {tuple(y.shape)}, wanted two sets of as many points, (N,C) both with N at least 1; draw samples with `sample_mixture(..., n=len(descriptors))`'
+            f'got {tuple(x.shape)} and {tuple(y.shape)}, wanted two sets of as many points, (N,C) '
+            'both with N at least 1; draw samples with `sample_mixture(..., n=len(descriptors))`'
         )
     if projections is None:
         projections = random_projections(x.shape[1], n_projections, like=x, generator=generator)

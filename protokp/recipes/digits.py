@@ -7,7 +7,6 @@ __all__ = ['DIGITS_RECIPE', 'digit_scenes', 'digits_learner', 'find_keypoints', 
 
 # %% ../../nbs/api/recipes/00_digits.ipynb #945efad8
 from importlib.resources import files
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
@@ -36,7 +35,7 @@ def digit_scenes(
     train: bool = True,  # of the digits to learn from, or of the held-out ones
     seed: int = 0,  # another seed, other scenes
 ) -> Scenes:  # call it with scene numbers
-    "Recipe of the demo's scenes"
+    "Make the demo's scenes"
     return Scenes(sklearn_digits(_DIGIT, train), _N_DIGITS, _CANVAS, _APART, seed)
 
 # %% ../../nbs/api/recipes/00_digits.ipynb #69244786
@@ -49,16 +48,16 @@ DIGITS_RECIPE = dict(
     start=600,
     warmup=200,
 )
-_PER_EPOCH, _BATCH, _EPOCHS = 1600, 16, 11  # scenes an epoch, images a batch, epochs: 1 100 iterations
+_PER_EPOCH, _BATCH, _EPOCHS = 1600, 16, 11  # scenes per epoch, images per batch, epochs: 1 100 iterations
 
 
 def digits_learner(
-    n_train: int = _PER_EPOCH,  # scenes an epoch
-    n_valid: int = 128,  # held-out scenes judged after each epoch
+    n_train: int = _PER_EPOCH,  # scenes per epoch
+    n_valid: int = 128,  # held-out scenes evaluated after each epoch
     device='cpu',  # where to train
     **kwargs,  # win over the recipe `DIGITS_RECIPE`
 ) -> KeypointLearner:  # ready to fit
-    "A learner on the demo's scenes with the demo's recipe"
+    "Make a learner on the demo's scenes with the demo's recipe"
     dls = scene_dataloaders(
         digit_scenes(), digit_scenes(False, seed=1), n_train, n_valid, bs=_BATCH, device=device
     )
@@ -66,7 +65,7 @@ def digits_learner(
     return keypoint_learner(dls, metrics=keypoint_metrics(options['n_prototypes']), **options)
 
 # %% ../../nbs/api/recipes/00_digits.ipynb #0a80be84
-_N_JUDGED = 256  # held-out scenes judged at the end: 1 024 digits
+_N_JUDGED = 256  # held-out scenes evaluated at the end: 1 024 digits
 
 
 def find_keypoints(
@@ -75,7 +74,7 @@ def find_keypoints(
     bs: int = 64,  # images at a time
     n_keypoints: int = None,  # K, if another than the model's
 ) -> Keypoints:  # of all images, on the CPU
-    "Keypoints of many images, in batches, in evaluation mode"
+    "Detect the keypoints of many images, in batches"
     model.eval()
     device = model.prototypes.device
     with torch.no_grad():
@@ -88,11 +87,11 @@ def evaluate_digits(
     model: ProtoKP,  # trained
     n: int = _N_JUDGED,  # scenes
 ) -> dict:  # figures of `KeypointEvaluator`
-    "Figures on held-out scenes of held-out digits"
+    "Evaluate on held-out scenes of held-out digits"
     images, objects = digit_scenes(False, seed=2)(torch.arange(n))
-    judge = KeypointEvaluator(model.n_prototypes)
-    judge.accumulate(find_keypoints(model, images), objects)
-    return judge.figures()
+    evaluator = KeypointEvaluator(model.n_prototypes)
+    evaluator.accumulate(find_keypoints(model, images), objects)
+    return evaluator.figures()
 
 # %% ../../nbs/api/recipes/00_digits.ipynb #d225b428
 _LINES = dict(
@@ -110,7 +109,7 @@ _LINES = dict(
 def _figures_table(
     figures: dict,  # of `evaluate_digits`
 ) -> str:  # a line a figure
-    "The figures as a table for the terminal"
+    "Format the figures as a table for the terminal"
 
     def value(k, v):
         return (
@@ -130,7 +129,7 @@ def demo_figure(
     model: ProtoKP,  # trained
     n: int = 12,  # scenes shown
 ):  # the figure
-    "Held-out scenes with what was found, coloured by type, above what each prototype paints"
+    "Show held-out scenes with keypoints coloured by type, above the contribution of each prototype"
     images, _ = digit_scenes(False, seed=2)(torch.arange(max(n, 64)))
     kp = find_keypoints(model, images)
     fig = plt.figure(figsize=(8, 4.2), layout='constrained')
@@ -138,10 +137,10 @@ def demo_figure(
     for ax, image, k in zip(top.subplots(2, -(-n // 2)).flat, images, kp):
         show_keypoints(image, k, ax)
     show_prototypes(model, kp, _CANVAS, side=17, fig=bottom)
-    bottom.suptitle('what each type paints, and how often it was used', fontsize=8)
+    bottom.suptitle('what each type renders, and how often it was used', fontsize=8)
     return fig
 
 # %% ../../nbs/api/recipes/00_digits.ipynb #5aba865c
 def demo_model() -> ProtoKP:  # in evaluation mode; `.card` has figures, seed, minutes and licence
-    "The digits model inside the package; raises `FileNotFoundError`"
+    "Load the digits model of the package; raises `FileNotFoundError`"
     return ProtoKP.from_pretrained(str(files('protokp') / 'weights' / 'digits'))

@@ -19,7 +19,7 @@ from fastai.torch_core import get_model
 from fastcore.basics import patch
 from torch import Tensor
 
-from ..core.process_group import _ALONE, SingleProcess, process_group
+from ..core.process_group import process_group
 from ..core.records import Keypoints, full_precision
 from ..models.protokp import ModelOutput
 from ..ops.mixture import _VAR
@@ -29,7 +29,7 @@ from ..ops.wasserstein import _N_PROJECTIONS
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #10c9b20b
 class KeypointOptimizer(OptimWrapper):
-    "torch's Adam on the networks, as fastai knows it, with the prototypes' own Adam inside"
+    "torch's Adam on the networks as a fastai optimiser, with a second Adam for the prototypes"
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class KeypointOptimizer(OptimWrapper):
         )  # network steps so far; the one at which prototypes were put on descriptors
 
     def state_dict(self) -> dict:
-        "State of both, and how far they are"
+        "Return the state of both optimisers and the iteration count"
         networks = self.opt.state_dict()
         for g in networks['param_groups']:
             g.update(
@@ -63,19 +63,19 @@ class KeypointOptimizer(OptimWrapper):
         )
 
     def load_state_dict(self, state: dict):
-        "Restore all of it"
+        "Restore the state of both optimisers"
         self.opt.load_state_dict(state['networks'])
         self.prototype_opt.load_state_dict(state['prototypes'])
         self.iteration, self.placed = state['iteration'], state['placed']
 
 
 def network_parameters(model) -> list:  # all parameters but the prototypes
-    "The splitter of the learner: prototypes belong to another optimiser"
+    "Return all parameters but the prototypes, as the learner's splitter"
     return [p for n, p in model.named_parameters() if n != 'prototypes']
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #095c0865
 class PairCallback(Callback):
-    "Two warped views of each training image; gives the loss what it needs, and a target to batches without one"
+    "Replace each training image by two warped views, and set the inputs of the loss"
 
     order = -5
 
@@ -120,11 +120,11 @@ class PairCallback(Callback):
         self.learn.xb = (loss.target, None, self.n_reconstruct * len(x))
 
     def after_pred(self):
-        "From here on the prediction is a plain tuple: fastai casts and gathers tuples, not records"
+        "Convert the prediction to a plain tuple, which fastai can cast and gather"
         self.learn.pred = ModelOutput.of(self.pred).tensors
 
     def after_loss(self):
-        "Outside training leave image and keypoints to be gathered, and the records for the metrics"
+        "In validation keep image and keypoints for gathering, and the records for the metrics"
         if self.training:
             return
         self.learn.out = ModelOutput.of(self.pred)
@@ -132,7 +132,7 @@ class PairCallback(Callback):
         self.learn.pred = (self.pred[0], *self.learn.keypoints.tensors)
 
     def after_fit(self):
-        "Let go of the last batch"
+        "Release the last batch"
         self.learn.loss_func.pair = self.learn.loss_func.target = self.learn.out = None
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #1a1c9417
@@ -142,21 +142,25 @@ _PLACING = (
 
 
 class PrototypeCallback(Callback):
-    "Alternates: after each network step, `n_steps` Adam steps on the prototypes alone (Table 7)"
+    "Take `n_steps` Adam steps on the prototypes after each network step (Table 7)"
 
     order = 10
 
     def __init__(
         self,
-        n_steps: int = 5,  # prototype steps an iteration; the released code has 5 on MNIST, 8 elsewhere
+        n_steps: int = 5,  # prototype steps per iteration; the released code has 5 on MNIST, 8 elsewhere
         mixture_var: float = _VAR,  # Σ of eq. (6)
         n_projections: int = _N_PROJECTIONS,  # directions, drawn anew each step
         floor: float = 0.0,  # added to every α of eq. (7); the released code has 0.01
         about: str = 'mean',  # what σ of eq. (7) is measured from; the released code has 'prototype'
-        start: float = 0,  # iterations before prototypes are placed on descriptors, a share of the fit if below 1; 0 leaves them where they are
-        warmup: float = 0,  # iterations over which the cluster weight rises from then on, a share of the fit if below 1
+        # iterations before prototypes are placed on descriptors, a share of the fit if below 1; 0 leaves them
+        # where they are
+        start: float = 0,
+        # iterations over which the cluster weight rises from then on, a share of the fit if below 1
+        warmup: float = 0,
         memory: int = 1,  # iterations whose descriptors are used
-        final_lr: float = 1.0,  # share of the prototypes' learning rate left at the end of the fit, exponential
+        # share of the prototypes' learning rate left at the end of the fit, exponential
+        final_lr: float = 1.0,
     ):
         self.n_steps, self.final_lr, self.start, self.warmup, self.memory = (
             n_steps,
@@ -176,7 +180,7 @@ class PrototypeCallback(Callback):
 def batches_per_step(
     learn,  # a `Learner`
 ) -> int:  # 1 without gradient accumulation
-    "How many batches make one step of the networks"
+    "Return the number of batches per network step"
     n_acc, bs = (
         getattr(getattr(learn, 'gradient_accumulation', None), 'n_acc', 1),
         getattr(learn.dls.train, 'bs', None) or 1,
@@ -186,13 +190,13 @@ def batches_per_step(
 # %% ../../nbs/api/training/02_callbacks.ipynb #bc929b8d
 @patch
 def before_fit(self: PrototypeCallback):
-    "A new fit makes its own plan"
+    "Reset the schedule of the prototypes"
     self.fresh, self.planned = [], False
 
 
 @patch
 def before_train(self: PrototypeCallback):
-    "When prototypes start, in iterations; once a fit, and only if there is training"
+    "Plan when prototypes start, in iterations, once per fit"
     if self.planned:
         return
     opt, total = self.learn.opt, self.n_epoch * len(self.dls.train) // batches_per_step(self.learn)
@@ -207,13 +211,15 @@ def before_train(self: PrototypeCallback):
     )
     if opt.placed is None and self.start and self.begin > opt.iteration + total:
         warnings.warn(
-            f'prototypes rest until iteration {self.begin}, and this fit ends at {opt.iteration + total}: no types will be learned. Fit longer, or lower `start` (below 1 it is a share of the fit)'
+            f'prototypes rest until iteration {self.begin}, and this fit ends at '
+            f'{opt.iteration + total}: no types will be learned. Fit longer, or lower `start` '
+            '(below 1 it is a share of the fit)'
         )
 
 
 @patch
 def ramp(self: PrototypeCallback) -> float:  # 0 to 1
-    "Share of the cluster weight at this iteration"
+    "Return the share of the cluster weight at this iteration"
     opt = self.learn.opt
     if self.start and opt.placed is None:
         return 0.0
@@ -222,14 +228,14 @@ def ramp(self: PrototypeCallback) -> float:  # 0 to 1
 
 @patch
 def before_batch(self: PrototypeCallback):
-    "Share of the cluster loss for this iteration"
+    "Set the share of the cluster loss"
     if self.training:
         self.learn.loss_func.ramp = self.ramp()
 
 
 @patch
 def after_fit(self: PrototypeCallback):
-    "Leave the loss as it was found"
+    "Restore the loss"
     self.learn.loss_func.ramp = 1.0
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #1807b211
@@ -237,7 +243,7 @@ def _by_image(
     kp: Keypoints,  # of the views of n images: all first views, then all second views
     n: int,  # images
 ) -> Tensor:  # (n,views,K,C+1) the last channel is 1 where the keypoint is real
-    "Descriptors with all views of an image in one row, without gradient"
+    "Arrange descriptors with all views of an image in one row, without gradient"
     x = full_precision(kp.descriptor.detach())
     x = torch.cat([x, kp.real[..., None].to(x.dtype)], -1)
     return x.view(-1, n, *x.shape[1:]).transpose(0, 1)
@@ -246,14 +252,14 @@ def _by_image(
 def _real_descriptors(
     x: Tensor,  # (n,views,K,C+1) from `_by_image`
 ) -> Tensor:  # (N,C) all first views, then all second views
-    "Descriptors of the real keypoints, as one batch has them"
+    "Return the descriptors of valid keypoints"
     x = x.transpose(0, 1).flatten(0, 2)
     return x[x[:, -1] > 0, :-1]
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #453fb360
 @patch
 def after_pred(self: PrototypeCallback):
-    "Take the descriptors, once, without gradient"
+    "Collect the descriptors without gradient"
     if not self.training:
         return
     kp, pair = ModelOutput.of(self.pred).keypoints, self.learn.loss_func.pair
@@ -262,9 +268,9 @@ def after_pred(self: PrototypeCallback):
 
 @patch
 def after_step(self: PrototypeCallback):
-    "The prototypes' turn, on what all batches of the step and all processes have seen"
+    "Update prototypes on descriptors gathered from all batches and processes"
     waiting = self.start and self.learn.opt.placed is None
-    seen = _real_descriptors(torch.cat([process_group(self.learn).rows(x) for x in self.fresh]))
+    seen = _real_descriptors(torch.cat([process_group(self.learn).all_gather(x) for x in self.fresh]))
     self.kept = [*self.kept, seen][-max(self.memory, _PLACING if waiting else 0) :]
     self.fresh = []
     self.learn.opt.iteration += 1
@@ -277,14 +283,14 @@ def ready(
     self: PrototypeCallback,
     descriptors: Tensor,  # (N,C)
 ) -> bool:  # whether prototypes may move
-    "Place the prototypes on the descriptors once it is time; with `start=0` they stay where they are and may always move"
-    opt, P, team = self.learn.opt, get_model(self.model).prototypes, process_group(self.learn)
+    "Initialise the prototypes by k-means when due; return whether they may be updated"
+    opt, P, group = self.learn.opt, get_model(self.model).prototypes, process_group(self.learn)
     if not self.start or opt.placed is not None:
         return len(descriptors) > 0
     if opt.iteration < self.begin or len(descriptors) < len(P):
         return False
     with torch.no_grad():
-        P.copy_(team.first(P if team.rank else kmeans_prototypes(descriptors, len(P))))
+        P.copy_(group.broadcast(P if group.rank else kmeans_prototypes(descriptors, len(P))))
     opt.placed = opt.iteration
     return True
 
@@ -294,7 +300,7 @@ def move(
     self: PrototypeCallback,
     descriptors: Tensor,  # (N,C) fixed
 ):
-    "`n_steps` Adam steps on the prototypes, each brought back to the unit sphere"
+    "Take `n_steps` Adam steps on the prototypes, each projected back to the unit sphere"
     P, opt = get_model(self.model).prototypes, self.learn.opt.prototype_opt
     for group in opt.param_groups:
         group['lr'] = self.learn.opt.lr_prototypes * self.final_lr ** getattr(self.learn, 'pct_train', 0.0)
@@ -308,7 +314,7 @@ def move(
                 P.copy_(F.normalize(P, dim=1))
     opt.zero_grad()
     with torch.no_grad():
-        P.copy_(process_group(self.learn).first(P))
+        P.copy_(process_group(self.learn).broadcast(P))
     self.wasserstein, self.live = self.wasserstein.detach(), live_prototypes(descriptors, P.detach())
 
 # %% ../../nbs/api/training/02_callbacks.ipynb #b4224f4e
@@ -323,7 +329,7 @@ _PARTS = (
 
 
 class LossPartsCallback(Callback):
-    "Sums the parts of the loss over an epoch's training batches and over all processes, for `LossPartMetric`; one transfer an epoch"
+    "Sum the parts of the loss over training batches and processes, with one transfer per epoch"
 
     order = 15  # after the prototypes moved
 
@@ -341,19 +347,19 @@ class LossPartsCallback(Callback):
             self.add(self.learn.loss_func.parts)
 
     def after_step(self):
-        "Add what the prototypes did"
+        "Add the prototype figures"
         steps = self.learn.prototype
         self.add({k: getattr(steps, k) for k in ('wasserstein', 'live') if hasattr(steps, k)})
 
     def after_train(self):
-        "Add what the other processes have; here, not when somebody reads the figure, because all of them must take part"
-        total = process_group(self.learn).total
+        "Sum over processes; done here because every process must take part"
+        total = process_group(self.learn).all_reduce
         self.sums = {k: total(torch.as_tensor(v)) for k, v in self.sums.items()}
         self.counts = {k: total(torch.tensor(n)).item() for k, n in self.counts.items()}
 
 
 class LossPartMetric(Metric):
-    "One part of the loss as a column of the table, read from `LossPartsCallback`"
+    "Metric of one part of the loss, read from `LossPartsCallback`"
 
     def __init__(
         self,
@@ -363,18 +369,18 @@ class LossPartMetric(Metric):
         self.callback, self.part = callback, part
 
     def reset(self):
-        "The callback starts each epoch's sums itself"
+        "Do nothing: the callback resets its sums"
 
     def accumulate(self, learn):
-        "The callback sums over training batches"
+        "Do nothing: the callback sums over training batches"
 
     @property
     def value(self):
-        "Mean over the epoch's training batches that had the part, NaN if none did"
+        "Mean over the training batches of the epoch, NaN if none had the part"
         sums = getattr(self.callback, 'sums', {})
         return float(sums[self.part]) / self.callback.counts[self.part] if self.part in sums else float('nan')
 
     @property
     def name(self):
-        "Column of the table"
+        "Column name in the table"
         return self.part

@@ -32,7 +32,8 @@ class TrainingStep:
         pair: PairCallback,  # makes the views
         images: Tensor,  # (B,C,H,W) in [0,1], an example: all batches have its shape
         lr: float = 1e-3,  # of the networks' Adam, until `__call__` sets another
-        prototype: PrototypeCallback = None,  # how to update the prototypes in each step; they stay fixed if omitted
+        # how to update the prototypes in each step; they stay fixed if omitted
+        prototype: PrototypeCallback = None,
         lr_prototypes: float = 0.1,  # of the prototypes' Adam
         capture: bool = None,  # capture a CUDA graph; on CUDA if omitted
         bank: int = _BANK,  # steps whose random warps are drawn at a time
@@ -85,7 +86,7 @@ def _repeat_valid(
     n_valid = valid.sum().clamp(min=1)
     return descriptors.flatten(0, 1)[order[torch.arange(len(order), device=order.device) % n_valid]]
 
-# %% ../../nbs/api/training/08_captured.ipynb #f78905a7
+# %% ../../nbs/api/training/08_captured.ipynb #capc0000
 @patch
 def _draw_plates(
     self: TrainingStep, n_steps: int
@@ -108,7 +109,7 @@ def _next_plates(self: TrainingStep):
         static.copy_(drawn)
     self.steps += 1
 
-
+# %% ../../nbs/api/training/08_captured.ipynb #capc0001
 @patch
 def _iterate(self: TrainingStep) -> Tensor:  # scalar loss
     "Make the views, compute the loss, update the networks"
@@ -129,7 +130,7 @@ def _iterate(self: TrainingStep) -> Tensor:  # scalar loss
         self._update_prototypes()
     return loss.detach()
 
-
+# %% ../../nbs/api/training/08_captured.ipynb #capc0002
 @patch
 def _update_prototypes(self: TrainingStep):
     "Take the prototype steps of Table 7 on the descriptors in the memory bank"
@@ -155,7 +156,7 @@ def _remember(
         self.memory = descriptors.repeat(self.prototype.memory, 1)
     self.memory.copy_(torch.cat([self.memory[len(descriptors) :], descriptors]))
 
-
+# %% ../../nbs/api/training/08_captured.ipynb #capc0003
 @patch
 def _capture(self: TrainingStep):
     "Warm up on a side stream, restore weights and random numbers, record the graph"

@@ -9,13 +9,13 @@ __all__ = ['RankDL', 'KeypointTrainer']
 import atexit
 
 import torch
-from fastai.callback.progress import ProgressCallback
+from fastai.callback.progress import ProgressCallback  # noqa: F401, adds methods to Learner
 from fastai.data.load import DataLoader
 from fastai.torch_core import apply, get_model, num_distrib, rank_distrib, to_detach
 from fastcore.basics import chunked, patch
 from torch import Tensor
 
-from ..core.process_group import _ALONE, ProcessGroup, SingleProcess
+from ..core.process_group import _SINGLE_PROCESS, ProcessGroup, SingleProcess
 from ..core.records import Keypoints
 from .learner import KeypointLearner
 
@@ -23,33 +23,36 @@ try:
     from fastai.distributed import DistributedDL, DistributedTrainer, teardown_distrib
 except NameError as e:
     raise ImportError(
-        "accelerate is missing, which starts and connects processes; get it by `pip install 'protokp[distributed]'`"
+        "accelerate is missing, which starts and connects processes; get it by `pip install "
+        "'protokp[distributed]'`"
     ) from e  # fastai's error speaks of an unknown name
 
 # %% ../../nbs/api/training/04_distributed.ipynb #0bd2c962
 class RankDL(DistributedDL):
-    "This process's part of each batch of all processes; raises `ValueError` if there would be no batch to train on"
+    "Loader of this process's part of each batch; raises `ValueError` if there is no batch to train on"
 
     def __init__(
         self,
         dl,  # a `DataLoader` as one process has it
-        team: SingleProcess,  # the processes
-        even: bool = False,  # for training: equal parts, at the price of up to n-1 images an epoch
-        device=None,  # where batches go; where those of `dl` go if left out
+        group: SingleProcess,  # the processes
+        even: bool = False,  # for training: equal parts, at the price of up to n-1 images per epoch
+        device=None,  # where batches go; where those of `dl` go if omitted
     ):
-        super().__init__(dl, rank=team.rank, world_size=team.n, device=device)
-        self.team, self.even, self.parts, self.own = team, even, [], None
+        super().__init__(dl, rank=group.rank, world_size=group.size, device=device)
+        self.group, self.even, self.parts, self.own = group, even, [], None
         if even and not len(self):
             raise ValueError(
-                f'got {self.dl.n} images for {team.n} processes with {self.bs} images each, wanted at least {team.n * self.bs if self.drop_last else team.n}: a batch of all of them must be full; take a smaller bs or fewer processes'
+                f'got {self.dl.n} images for {group.size} processes with {self.bs} images each, wanted '
+                f'at least {group.size * self.bs if self.drop_last else group.size}: a batch of all of them '
+                'must be full; take a smaller bs or fewer processes'
             )
 
     def __len__(self):
-        full, rest = divmod(self.dl.n, self.bs * self.team.n)
-        return full + (not self.drop_last and rest >= (self.team.n if self.even else 1))
+        full, rest = divmod(self.dl.n, self.bs * self.group.size)
+        return full + (not self.drop_last and rest >= (self.group.size if self.even else 1))
 
     def new(self, *args, **kwargs):
-        "A new loader as one process has it: it is cut again when it is used"
+        "Make a new loader of whole batches"
         return self.dl.new(*args, **kwargs)
 
 # %% ../../nbs/api/training/04_distributed.ipynb #4ba3459c
@@ -58,8 +61,8 @@ def part(
     self: RankDL,
     n: int,  # images in the batch of all processes
 ) -> slice:  # of that batch
-    "What of a batch is for this process"
-    rank, of = self.team.rank, self.team.n
+    "Return this process's part of a batch"
+    rank, of = self.group.rank, self.group.size
     if self.even:
         n = n // of * of
     return slice(n * rank // of, n * (rank + 1) // of)
@@ -67,10 +70,10 @@ def part(
 
 @patch
 def get_idxs(self: RankDL) -> list:  # of images, batch by batch
-    "Which images this process loads"
-    idxs = self.team.first(torch.tensor(list(self.dl.get_idxs()), dtype=torch.long)).tolist()
+    "Return the indices of this process"
+    idxs = self.group.broadcast(torch.tensor(list(self.dl.get_idxs()), dtype=torch.long)).tolist()
     self.n, mine, self.parts = len(idxs), [], []
-    for batch, _ in zip(chunked(idxs, self.bs * self.team.n), range(len(self))):
+    for batch, _ in zip(chunked(idxs, self.bs * self.group.size), range(len(self))):
         images = batch[self.part(len(batch))]
         self.parts.append(len(images))
         mine += images or batch[:1]  # one that does not count
@@ -79,14 +82,14 @@ def get_idxs(self: RankDL) -> list:  # of images, batch by batch
 # %% ../../nbs/api/training/04_distributed.ipynb #dd67d323
 @patch
 def before_iter(self: RankDL):
-    "Back to the first batch"
+    "Reset the position"
     self.batch = 0
     self.dl.before_iter()
 
 
 @patch
 def after_batch(self: RankDL, b):
-    "The batch as the loader finishes it"
+    "Finish a batch"
     self.own, self.batch = self.parts[self.batch], self.batch + 1
     return self.dl.after_batch(b)
 
@@ -96,15 +99,17 @@ def gathered(
     self: RankDL,
     x,  # what this process has for its images, or a number; anything but a tensor stays
 ):  # what all of them have, or the mean of their numbers
-    "Rows of all processes, without images that do not count"
+    "Gather the rows of all processes without padding"
     if not isinstance(x, Tensor):
         return x
-    return self.team.rows(x[: self.own]) if x.ndim else self.team.total(x.float()) / self.team.n
+    return (
+        self.group.all_gather(x[: self.own]) if x.ndim else self.group.all_reduce(x.float()) / self.group.size
+    )
 
 
 @patch
 def to_detach(self: RankDL, b, cpu=True, gather=True):
-    "What `get_preds` collects"
+    "Gather predictions for `get_preds`"
     b = to_detach(b, cpu=False, gather=False)
     if gather:
         b = apply(self.gathered, b)
@@ -112,7 +117,7 @@ def to_detach(self: RankDL, b, cpu=True, gather=True):
 
 # %% ../../nbs/api/training/04_distributed.ipynb #6c88b6f5
 class KeypointTrainer(DistributedTrainer):
-    "fastai's trainer for many processes, with prototypes, types and figures in agreement; raises `RuntimeError`"
+    "fastai's distributed trainer with prototypes, types and metrics synchronised; raises `RuntimeError`"
 
     def __init__(
         self,
@@ -122,9 +127,11 @@ class KeypointTrainer(DistributedTrainer):
         super().__init__(sync_bn=sync_bn, **{'cpu': not torch.cuda.is_available(), **kwargs})
         if self.accelerator.num_processes != num_distrib():
             raise RuntimeError(
-                f'got {self.accelerator.num_processes} process in Accelerate where {num_distrib()} were started, wanted them connected; start the script with `accelerate launch --multi_gpu --num_processes {num_distrib()}`, on a CPU as well'
+                f'got {self.accelerator.num_processes} process in Accelerate where {num_distrib()} '
+                'were started, wanted them connected; start the script with `accelerate launch '
+                f'--multi_gpu --num_processes {num_distrib()}`, on a CPU as well'
             )
-        self.team, self.wrapped = ProcessGroup(), None
+        self.group, self.wrapped = ProcessGroup(), None
         atexit.register(teardown_distrib)
 
     @property
@@ -135,7 +142,7 @@ class KeypointTrainer(DistributedTrainer):
 
     def _wrap_dl(self, dl, even=False):
         return (
-            RankDL(dl, self.team, even, self.device)
+            RankDL(dl, self.group, even, self.device)
             if isinstance(dl, (DataLoader, torch.utils.data.DataLoader)) and not isinstance(dl, RankDL)
             else dl
         )
@@ -143,7 +150,7 @@ class KeypointTrainer(DistributedTrainer):
 # %% ../../nbs/api/training/04_distributed.ipynb #40c435b2
 @patch
 def before_fit(self: KeypointTrainer):
-    "Wrap model and loaders, agree on where to begin"
+    "Wrap model and loaders, synchronise the start"
     train, P = (
         self._wrap_dl(self.dls.train, even=True),
         self.model.prototypes,
@@ -153,40 +160,40 @@ def before_fit(self: KeypointTrainer):
         DistributedTrainer.before_fit(self)
     finally:
         P.requires_grad_(True)
-    self.wrapped, self.learn.team = self.model, self.team
+    self.wrapped, self.learn.process_group = self.model, self.group
     self.learn.dls.loaders[0] = train
     self.agree()
 
 
 @patch
 def agree(self: KeypointTrainer):
-    "The count of iterations of process 0; random numbers alike for prototypes, and different for warps"
+    "Synchronise iteration count and the prototypes' random numbers; warps differ by rank"
     opt, never = self.learn.opt, -1
-    opt.iteration, placed = self.team.first(
+    opt.iteration, placed = self.group.broadcast(
         torch.tensor([opt.iteration, never if opt.placed is None else opt.placed])
     ).tolist()
     opt.placed = None if placed == never else placed
-    seed = self.team.first(torch.randint(2**62, (1,))).item()
+    seed = self.group.broadcast(torch.randint(2**62, (1,))).item()
 
     def seeded(s):
         return torch.Generator(self.device).manual_seed(s)
 
     self.learn.prototype.generator, self.learn.pair.generator = (
         seeded(seed),
-        seeded(seed + 1 + self.team.rank),
+        seeded(seed + 1 + self.group.rank),
     )
 
 
 @patch
 def after_fit(self: KeypointTrainer):
-    "Everything as it was"
-    self.learn.model, self.wrapped, self.learn.team = get_model(self.model), None, _ALONE
+    "Restore model and loaders"
+    self.learn.model, self.wrapped, self.learn.process_group = get_model(self.model), None, _SINGLE_PROCESS
     self.learn.dls.loaders = self.old_dls
     self.learn.prototype.generator = self.learn.pair.generator = None
 
 # %% ../../nbs/api/training/04_distributed.ipynb #66657771
 class _Later:
-    "A record whose tensors are gathered when they are asked for, which all processes must do alike"
+    "Record whose tensors are gathered on access; all processes must access it alike"
 
     def __init__(
         self,
@@ -206,25 +213,25 @@ class _Later:
 # %% ../../nbs/api/training/04_distributed.ipynb #f6d0b966
 @patch
 def before_validate(self: KeypointTrainer):
-    "The model itself, on this process's part"
+    "Unwrap the model for validation"
     self.learn.dl, self.learn.model = self._wrap_dl(self.learn.dl), get_model(self.model)
 
 
 @patch
 def after_validate(self: KeypointTrainer):
-    "In a fit, the wrapped model again"
+    "Wrap the model again during a fit"
     if self.wrapped is not None:
         self.learn.model = self.wrapped
 
 
 @patch
 def after_batch(self: KeypointTrainer):
-    "In validation, the batch of all processes"
+    "Gather the validation batch of all processes"
     dl = self.learn.dl
     if self.training or not isinstance(dl, RankDL):
         return
     own = torch.as_tensor(float(dl.own), device=self.loss.device)
-    loss, n = self.team.total(torch.stack([self.loss * own, own]))
+    loss, n = self.group.all_reduce(torch.stack([self.loss * own, own]))
     self.learn.loss, self.learn.pred, self.learn.yb = (
         loss / n,
         apply(dl.gathered, self.pred),
@@ -240,7 +247,7 @@ def to_distributed(
     sync_bn: bool = True,  # make batch norms, if there are any, look at all processes
     **kwargs,  # for `Accelerator`
 ) -> KeypointLearner:  # itself
-    "Train with all processes from here on; `distrib_ctx` calls it and `detach_distributed` ends it; raises `RuntimeError`"
+    "Train with all processes; called by `distrib_ctx`, ended by `detach_distributed`; raises `RuntimeError`"
     if num_distrib() < 2:
         return self
     trainer = KeypointTrainer(sync_bn, **kwargs)

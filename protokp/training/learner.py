@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from fastai.callback.core import Callback
-from fastai.callback.progress import ProgressCallback  # so that bars are there
-from fastai.callback.schedule import ParamScheduler  # so that `fit_one_cycle` and `lr_find` are there
+from fastai.callback.progress import ProgressCallback  # noqa: F401, adds methods to Learner
+from fastai.callback.schedule import ParamScheduler  # noqa: F401, adds methods to Learner
 from fastai.data.core import DataLoaders, dispatch
 from fastai.data.core import show_results as display
 from fastai.learner import Learner
@@ -38,80 +38,28 @@ from protokp.training.callbacks import (
 )
 from .losses import KeypointLoss
 from .perceptual import PerceptualLoss
-from ..visualize.layers import show_layers
 from ..visualize.prototypes import show_predictions
 from ..visualize.prototypes import show_prototypes as gallery
 
 # %% ../../nbs/api/training/03_learner.ipynb #a759bcc4
-_all = dict(
-    mixture_var=4e-4, w_recon=1.0, w_cluster=0.01, lr=1e-3, lr_prototypes=0.1
-)  # the rows with one value
-_usual = dict(recon='mse', w_heatmap=0.01, w_feature=100.0, **_all)
+_SHARED = dict(mixture_var=4e-4, w_recon=1.0, w_cluster=0.01, lr=1e-3, lr_prototypes=0.1)  # the same in all
+_MSE = dict(_SHARED, recon='mse', w_heatmap=0.01, w_feature=100.0)
+_PERCEPTUAL = dict(_SHARED, recon='perceptual', w_heatmap=0.05, w_feature=500.0)
+
+
+def _preset(K, M, kernel_size, image_size, batch_size, n_steps, warp, padding, layered, losses):
+    "One column of Table 10 as keywords"
+    sizes = dict(n_keypoints=K, n_prototypes=M, kernel_size=kernel_size, image_size=image_size)
+    run = dict(batch_size=batch_size, n_steps=n_steps, second=WARP_SIZES[warp], padding=padding)
+    return dict(losses, **sizes, **run, layered=layered)
+
 
 PRESETS = dict(
-    mnist=dict(
-        n_keypoints=9,
-        n_prototypes=10,
-        kernel_size=13,
-        batch_size=40,
-        **_usual,
-        image_size=80,
-        n_steps=5,
-        second=WARP_SIZES['mnist'],
-        padding='zeros',
-        layered=False,
-    ),
-    clevr6=dict(
-        n_keypoints=6,
-        n_prototypes=48,
-        kernel_size=21,
-        batch_size=64,
-        **_usual,
-        image_size=112,
-        n_steps=8,
-        second=WARP_SIZES['objects'],
-        padding='reflection',
-        layered=True,
-    ),
-    tetrominoes=dict(
-        n_keypoints=3,
-        n_prototypes=114,
-        kernel_size=27,
-        batch_size=76,
-        **_usual,
-        image_size=112,
-        n_steps=8,
-        second=WARP_SIZES['objects'],
-        padding='reflection',
-        layered=True,
-    ),
-    celeba=dict(
-        n_keypoints=4,
-        n_prototypes=32,
-        kernel_size=21,
-        batch_size=32,
-        recon='perceptual',
-        w_heatmap=0.05,
-        w_feature=500.0,
-        **_all,
-        image_size=80,
-        n_steps=8,
-        second=WARP_SIZES['default'],
-        padding='reflection',
-        layered=False,
-    ),
-    h36m=dict(
-        n_keypoints=16,
-        n_prototypes=32,
-        kernel_size=11,
-        batch_size=32,
-        **_usual,
-        image_size=112,
-        n_steps=8,
-        second=WARP_SIZES['h36m'],
-        padding='reflection',
-        layered=False,
-    ),
+    mnist=_preset(9, 10, 13, 80, 40, 5, 'mnist', 'zeros', False, _MSE),
+    clevr6=_preset(6, 48, 21, 112, 64, 8, 'objects', 'reflection', True, _MSE),
+    tetrominoes=_preset(3, 114, 27, 112, 76, 8, 'objects', 'reflection', True, _MSE),
+    celeba=_preset(4, 32, 21, 80, 32, 8, 'default', 'reflection', False, _PERCEPTUAL),
+    h36m=_preset(16, 32, 11, 112, 32, 8, 'h36m', 'reflection', False, _MSE),
 )
 
 # %% ../../nbs/api/training/03_learner.ipynb #416e8371
@@ -135,7 +83,7 @@ DEFAULT_RECIPE = dict(
 
 # %% ../../nbs/api/training/03_learner.ipynb #1ef5d719
 class CentringCallback(Callback):
-    "Measures every type's offset and box before each validation"
+    "Measure offset and box of every type before each validation"
 
     order = -10  # sees the images before they are warped
 
@@ -153,29 +101,29 @@ class CentringCallback(Callback):
             ]
 
     def before_validate(self):
-        "Measure, if there was training"
+        "Measure offsets and boxes"
         if self.seen:
             get_model(self.model).centre_types(self.seen, process_group(self.learn))
 
     def after_fit(self):
-        "Let go of the images"
+        "Release the images"
         self.seen = []
 
 # %% ../../nbs/api/training/03_learner.ipynb #f4c93ad6
 class BackgroundCallback(Callback):
-    "Lets a model's background begin as the median of the first training batch"
+    "Initialise a model's background with the median of the first training batch"
 
     order = -10  # sees the images before they are warped
 
     def before_batch(self):
-        "Once, before the very first step"
+        "Initialise before the first step"
         model = get_model(self.model)
         if self.training and model.background and not (self.learn.opt.iteration or self.train_iter):
-            model.start_background(process_group(self.learn).rows(self.xb[0].as_subclass(Tensor)))
+            model.start_background(process_group(self.learn).all_gather(self.xb[0].as_subclass(Tensor)))
 
 # %% ../../nbs/api/training/03_learner.ipynb #233e344f
 class KeypointLearner(Learner):
-    "A `Learner` that finds typed keypoints"
+    "`Learner` of typed keypoints"
 
     @property
     def _makes_scenes(self):
@@ -187,7 +135,7 @@ class KeypointLearner(Learner):
         item,  # path, PIL image, array, or a tensor (3,H,W) in [0,1]
         n_keypoints: int = None,  # K, if another than the model's
     ) -> Keypoints:  # of this one image: xy (K,2), score, type, descriptor (K,C), real, centre, box
-        "Keypoints of one image"
+        "Predict the keypoints of one image, in pixels of the model's input"
         if isinstance(item, str):
             item = Path(item)
         if isinstance(item, Tensor) and item.is_floating_point():
@@ -201,22 +149,24 @@ class KeypointLearner(Learner):
         return model(x, n_keypoints, n_reconstruct=0).keypoints.to('cpu')[0]
 
     def to_distributed(self, *args, **kwargs):
-        "What `distrib_ctx` calls; replaced by `protokp.training.distributed`, raises `ImportError` until then"
+        "Raise `ImportError`; replaced when `protokp.training.distributed` is imported"
         raise ImportError(
-            'distrib_ctx: got fastai.distributed alone, wanted `import protokp.training.distributed` as well; prototypes and types need more than gradients to agree'
+            'distrib_ctx: got fastai.distributed alone, wanted `import '
+            'protokp.training.distributed` as well; prototypes and types need more than gradients '
+            'to agree'
         )
 
 # %% ../../nbs/api/training/03_learner.ipynb #ad76085d
 @patch
 def to_bf16(self: KeypointLearner) -> KeypointLearner:  # itself
-    "Encoder and decoder compute in bfloat16: about twice as fast where the processor knows it"
+    "Compute encoder and decoder in bfloat16"
     get_model(self.model).compute_in(torch.bfloat16)
     return self
 
 
 @patch
 def to_fp32(self: KeypointLearner) -> KeypointLearner:  # itself
-    "Encoder and decoder compute in float32 again"
+    "Compute encoder and decoder in float32"
     get_model(self.model).compute_in(None)
     return self
 
@@ -227,7 +177,7 @@ def get_keypoints(
     ds_idx: int = 1,  # 0 for the training set, 1 for the validation set
     dl=None,  # another `DataLoader` to go through
 ) -> Keypoints:  # of all its images
-    "Keypoints of a whole set, with a progress bar"
+    "Predict the keypoints of a whole dataset, with a progress bar"
     preds, _ = self.get_preds(ds_idx=ds_idx, dl=dl)
     return Keypoints(*preds[1:])
 
@@ -241,7 +191,7 @@ def batch_out(
     shuffle: bool = False,  # other images each time
     n_keypoints: int = None,  # K, if another than the model's
 ) -> tuple:  # the batch, and the model's `ModelOutput` on it
-    "One batch and all that the model says about it"
+    "Return one batch and the model's output"
     dl = self.dls[ds_idx].new(shuffle=shuffle) if dl is None else dl
     b = dl.one_batch()
     return b, get_model(self.model).eval()(b[0].as_subclass(Tensor), n_keypoints)
@@ -257,7 +207,7 @@ def show_results(
     n_keypoints: int = None,  # K, if another than the model's
     **kwargs,  # for the function that shows, found by dispatch
 ):
-    "Image, score map, keypoints by type and reconstruction of some images; of a layered model every layer as well"
+    "Show image, score map, keypoints and reconstruction of some images; of a layered model every layer too"
     b, out = self.batch_out(ds_idx, dl, shuffle, n_keypoints)
     display(b[0], b[1] if len(b) > 1 else b[0], None, out, max_n=max_n, **kwargs)
 
@@ -269,85 +219,89 @@ def show_prototypes(
     dl=None,  # another `DataLoader` to take a batch from
     **kwargs,  # for `show_prototypes`
 ):  # the figure
-    "What each prototype paints, on one batch"
+    "Show the contribution of each prototype on one batch"
     b, out = self.batch_out(ds_idx, dl)
     return gallery(self.model, out.keypoints, b[0].shape[-2:], **kwargs)
 
 # %% ../../nbs/api/training/03_learner.ipynb #7b2e9774
 @dispatch
 def show_results(x: TensorImage, y, samples, outs: ModelOutput, ctxs=None, max_n=4, names=None, **kwargs):
-    "Image, score map, keypoints by type, reconstruction; every layer too if there are any"
-    return (show_predictions if outs.layers is None else show_layers)(
-        x.as_subclass(Tensor), outs, max_n, names
-    )
+    "Show image, score map, keypoints and reconstruction, and the layers of a layered model"
+    if outs.layers is None:
+        return show_predictions(x.as_subclass(Tensor), outs, max_n, names)
+    from protokp.visualize.layers import show_layers  # needs the object metrics, which training does not
+
+    return show_layers(x.as_subclass(Tensor), outs, max_n, names)
 
 # %% ../../nbs/api/training/03_learner.ipynb #87f9a291
 _TAKERS = dict(
     model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner
 )
 _DATA = {'batch_size', 'image_size'}  # of a preset, for whoever makes the DataLoaders
-_OURS = {
-    'model',
-    'loss_func',
-    'opt_func',
-    'splitter',
-    'dls',
-    'self',
-    'args',
-    'kwargs',
-    'n_keypoints',
-    'n_prototypes',
-}  # set here
+_SET_HERE = 'model loss_func opt_func splitter dls self args kwargs n_keypoints n_prototypes'.split()
 
 
 def _accepted(f):
-    return {p for p in inspect.signature(f.__init__).parameters if p not in _OURS}
+    "Return the parameters of a constructor that `keypoint_learner` passes on"
+    parameters = inspect.signature(f.__init__).parameters
+    return {name: p for name, p in parameters.items() if name not in _SET_HERE}
 
 
+def _split_options(
+    options: dict,  # keywords of all parts
+) -> dict:  # part -> its keywords
+    "Sort keywords by the part that takes them; raises `TypeError` on unknown ones"
+    takes = {name: _accepted(f) for name, f in _TAKERS.items()}
+    known = set().union(*takes.values())
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise TypeError(f'keypoint_learner: got unknown {unknown}, wanted any of {sorted(known)}')
+    return {name: {k: v for k, v in options.items() if k in keys} for name, keys in takes.items()}
+
+
+def _show_options(f):
+    "Replace `**kwargs` in a signature by the keywords of all parts"
+    shown = inspect.signature(f)
+    own = {k: p for k, p in shown.parameters.items() if k != 'kwargs'}
+    passed = {k: p for part in _TAKERS.values() for k, p in _accepted(part).items() if k not in own}
+    passed = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in passed.values()]
+    f.__signature__ = shown.replace(parameters=[*own.values(), *passed])
+    return f
+
+# %% ../../nbs/api/training/03_learner.ipynb #sp73ae0a
+@_show_options
 def keypoint_learner(
-    dls: DataLoaders,  # images, with or without objects to judge by
-    n_keypoints: int = None,  # K, keypoints an image; from the preset if left out
-    n_prototypes: int = None,  # M, types to learn; from the preset if left out
+    dls: DataLoaders,  # images, with or without objects to evaluate by
+    n_keypoints: int = None,  # K, keypoints per image; from the preset if omitted
+    n_prototypes: int = None,  # M, types to learn; from the preset if omitted
     preset: str = None,  # a name in `PRESETS`; keywords given besides win over it
-    lr_prototypes: float = None,  # learning rate of the prototypes' Adam; the preset's if left out, 0.1 without one
+    lr_prototypes: float = None,  # of the prototypes' Adam; the preset's if omitted, 0.1 without one
     metrics=None,  # fastai metrics besides the parts of the loss, `keypoint_metrics` say
     cbs=None,  # callbacks besides the method's own
     **kwargs,  # of `ProtoKP`, `KeypointLoss`, `PairCallback`, `PrototypeCallback` or `Learner`
 ) -> KeypointLearner:  # ready to fit
-    "A learner with all parts of the method in place; raises `ValueError` or `TypeError`"
+    "Make a learner with all parts of the method; raises `ValueError` or `TypeError`"
     if preset is not None and preset not in PRESETS:
         raise ValueError(f'preset: got {preset!r}, wanted one of {sorted(PRESETS)}')
     options = {**PRESETS.get(preset, {}), **kwargs}
     K, M = n_keypoints or options.pop('n_keypoints', None), n_prototypes or options.pop('n_prototypes', None)
-    usual = options.pop('lr_prototypes', _all['lr_prototypes'])
+    usual = options.pop('lr_prototypes', _SHARED['lr_prototypes'])
     lr_prototypes = usual if lr_prototypes is None else lr_prototypes
     if not K or not M:
         raise ValueError(f'got n_keypoints={K} and n_prototypes={M}, wanted both, or a preset that has them')
     for k in _DATA | {'n_keypoints', 'n_prototypes'}:
         options.pop(k, None)
-    takes = {name: _accepted(f) for name, f in _TAKERS.items()}
-    unknown = sorted(set(options) - set().union(*takes.values()))
-    if unknown:
-        raise TypeError(
-            f'keypoint_learner: got unknown {unknown}, wanted any of {sorted(set().union(*takes.values()))}'
-        )
-    part = {name: {k: v for k, v in options.items() if k in keys} for name, keys in takes.items()}
+    part = _split_options(options)
     if part['loss'].get('recon') == 'perceptual':
         part['loss']['recon'] = PerceptualLoss()
-    loss = KeypointLoss(**part['loss'])
     model = ProtoKP(K, M, **part['model'])
     parts = LossPartsCallback()
-    own = [
-        BackgroundCallback(),
-        CentringCallback(),
-        PairCallback(**part['pair']),
-        PrototypeCallback(**part['prototype']),
-        parts,
-    ]
+    own = [BackgroundCallback(), CentringCallback(), PairCallback(**part['pair'])]
+    own += [PrototypeCallback(**part['prototype']), parts]
     return KeypointLearner(
         dls,
         model,
-        loss_func=loss,
+        loss_func=KeypointLoss(**part['loss']),
         opt_func=partial(KeypointOptimizer, prototypes=model.prototypes, lr_prototypes=lr_prototypes),
         splitter=network_parameters,
         metrics=[LossPartMetric(parts, p) for p in _PARTS] + list(metrics or []),

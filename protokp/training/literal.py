@@ -23,7 +23,7 @@ def _read_at(
     grid: Tensor,  # (h,w,2) pixels to read, x first
     padding: str = 'zeros',  # beyond the border
 ) -> Tensor:  # (C,h,w)
-    "Bilinear reads from one image"
+    "Sample one image bilinearly"
     H, W = x.shape[-2:]
     unit = 2 * grid / torch.tensor([W - 1.0, H - 1.0], device=grid.device) - 1
     return F.grid_sample(x[None], unit[None], padding_mode=padding, align_corners=True)[0]
@@ -35,7 +35,7 @@ def literal_pair(
     second: WarpSize = WARP_SIZES['default'],  # how strong the second, on top
     padding: str = 'zeros',  # beyond the border
 ) -> tuple:  # two views (B,C,H,W), and for each image the grid (H,W,2) of places in the first view
-    "Two random views, one image after the other, on the CPU as data loaders do it"
+    "Make two random views, one image after the other, on the CPU as data loaders do"
     device, x = x.device, x.cpu()
     B, _, H, W = x.shape
     unit, middle = max(H, W) / 2, torch.tensor([W - 1.0, H - 1.0]) / 2
@@ -58,11 +58,11 @@ def literal_pair(
 def literal_keypoints(
     score_map: Tensor,  # (B,1,H,W)
     features: Tensor,  # (B,C,H,W)
-    k: int,  # keypoints an image
+    k: int,  # keypoints per image
     kernel_size: int,  # b, odd, pixels
     tau: float,  # of the soft-argmax
 ) -> tuple:  # xy (B,k,2) pixels, score (B,k), descriptor (B,k,C), real (B,k) bool
-    "NMS, top-K, soft-argmax, bilinear reads (Table 9)"
+    "Sample keypoints: NMS, top-K, soft-argmax, bilinear sampling (Table 9)"
     B, _, H, W = score_map.shape
     best = score_map == F.max_pool2d(score_map, kernel_size, 1, kernel_size // 2)
     value, place = (score_map * best).flatten(1).topk(k)
@@ -85,7 +85,7 @@ def literal_render(
     size: tuple,  # (H, W)
     var: float,  # of the Gaussian, px²
 ) -> Tensor:  # (B,K,C,H,W)
-    "The maps R_k of Table 9, all of them"
+    "Render the maps R_k of Table 9"
     far = (pixel_grid(size, device=xy.device) - xy[:, :, None, None]).square().sum(-1)
     bump = (
         -(far - far.amin((2, 3), keepdim=True)) / (2 * var)
@@ -110,7 +110,7 @@ def literal_losses(
     views: tuple,  # from `literal_pair`
     options: dict,  # the weights `w_recon`, `w_cluster`, `w_heatmap`, `w_feature`
 ) -> dict:  # each part, and `total`
-    "All parts of the network step's loss"
+    "Compute all parts of the network step's loss"
     a, b, grids = views
     x = torch.cat([a, b])
     features = model.encoder.features(x)
@@ -150,7 +150,7 @@ def literal_weights(
     descriptors: Tensor,  # (N,C)
     prototypes: Tensor,  # (M,C)
 ) -> Tensor:  # (M,) sums to 1
-    "Weights of the mixture, one prototype after the other (eq. 7, 8)"
+    "Compute the mixture weights, one prototype after the other (eq. 7, 8)"
     owner = torch.cdist(descriptors, prototypes).argmin(1)
     share, spread = [], []
     for m in range(len(prototypes)):
@@ -166,7 +166,7 @@ def literal_prototype_loss(
     prototypes: Tensor,  # (M,C)
     var: float = _VAR,  # Σ of eq. (6)
 ) -> Tensor:  # scalar
-    "Distance of Table 7, steps 1 to 3, with samples drawn prototype by prototype"
+    "Compute the distance of Table 7, steps 1 to 3, with samples drawn prototype by prototype"
     counts = largest_remainders(
         literal_weights(descriptors.detach(), prototypes.detach()), len(descriptors)
     ).tolist()
@@ -182,7 +182,7 @@ def literal_network_step(
     networks,  # optimiser of encoder and decoder
     options: dict,  # a row of `PRESETS`
 ) -> tuple:  # the two views with their grids, and the parts of the loss with `total`
-    "Encoder and decoder learn, prototypes are fixed"
+    "Update encoder and decoder with fixed prototypes"
     views = literal_pair(images, second=options['second'], padding=options['padding'])
     losses = literal_losses(model, views, options)
     networks.zero_grad()
@@ -195,7 +195,7 @@ def literal_descriptors(
     model,  # `ProtoKP`
     views: tuple,  # from `literal_pair`
 ) -> Tensor:  # (N,C)
-    "The encoder once more"
+    "Run the encoder again for the descriptors"
     features = model.encoder.features(torch.cat(views[:2]))
     _, _, D, real = literal_keypoints(
         model.encoder.head(features).sigmoid(), features, model.n_keypoints, model.kernel_size, model.tau
@@ -208,9 +208,10 @@ def literal_prototype_steps(
     views: tuple,  # from `literal_pair`
     prototypes,  # optimiser of `model.prototypes`
     options: dict,  # a row of `PRESETS`
-    descriptors: Tensor = None,  # (N,C) to use; the encoder runs anew in each step, with gradients, if left out
+    # (N,C) to use; the encoder runs anew in each step, with gradients, if omitted
+    descriptors: Tensor = None,
 ) -> Tensor:  # scalar, the last step's distance
-    "Prototypes learn, encoder and decoder are fixed"
+    "Update the prototypes with fixed encoder and decoder"
     for _ in range(options['n_steps']):
         D = literal_descriptors(model, views) if descriptors is None else descriptors
         distance = literal_prototype_loss(D, model.prototypes, options['mixture_var'])

@@ -34,7 +34,7 @@ def _types_in_use(
     use: Tensor,  # (M,) keypoints that each prototype owns
     share: float = _LIVE_SHARE,  # of all keypoints, that one in use has at least
 ) -> Tensor:  # scalar in [0,1]; NaN if there are no keypoints
-    "Share of the prototypes that own some keypoints"
+    "Compute the share of prototypes that own keypoints"
     if not use.sum():
         return use.new_tensor(torch.nan)
     return (use >= min(share, _FAIR / len(use)) * use.sum()).to(use.dtype).mean()
@@ -43,7 +43,7 @@ def _types_in_use(
 def _use_entropy(
     use: Tensor,  # (M,) keypoints that each prototype owns
 ) -> Tensor:  # scalar in [0,1]; NaN if there are no keypoints, or only one prototype
-    "Entropy of the use of prototypes, in units of log M"
+    "Compute the entropy of prototype use, in units of log M"
     if not use.sum() or len(use) < 2:
         return use.new_tensor(torch.nan)
     p = use / use.sum()
@@ -53,7 +53,7 @@ def _use_entropy(
 def _likeness(
     x: Tensor,  # (N,C) unit vectors; zeros for those that do not count
 ) -> Tensor:  # scalar, 1 if all are equal; NaN with fewer than two
-    "Mean cosine of two different vectors of a set"
+    "Compute the mean cosine of pairs of vectors"
     x = full_precision(x)
     total, own = x.sum(0), x.square().sum()  # own is how many there are
     return torch.where(own > 1.5, (total @ total - own) / (own * own - own), torch.nan)
@@ -64,7 +64,7 @@ def _keypoint_spread(
     real: Tensor,  # (B,K) bool
     size: tuple,  # (H, W) of the image
 ) -> Tensor:  # (B,) 0 in one place, 1 as an even spread; NaN with fewer than two keypoints
-    "How far the keypoints of an image lie from one another"
+    "Compute the spread of the keypoints of an image"
     n, here = real.sum(1), real[..., None]
     xy = full_precision(xy)
     middle = (xy * here).sum(1) / n.clamp(min=1)[:, None]
@@ -80,7 +80,7 @@ def _stuck_keypoints(
     real: Tensor,  # (B,K) bool
     size: tuple,  # (H, W) of the image
 ) -> Tensor:  # (B-1,K) bool, of all images but the first
-    "Which keypoints lie where the image before has one"
+    "Find keypoints at the same position as in the previous image"
     usual = 0.5 * math.sqrt(size[0] * size[1] / xy.shape[1])
     gap = (full_precision(xy[1:, :, None]) - xy[:-1, None]).norm(dim=-1)
     return ((gap < _SAME * usual) & real[:-1, None]).any(-1) & real[1:]
@@ -90,9 +90,9 @@ def _stands_out(
     images: Tensor,  # (B,C,H,W)
     xy: Tensor,  # (B,K,2) pixels
     real: Tensor,  # (B,K) bool
-    window: int,  # odd, pixels: about the size of the things
-) -> Tensor:  # (B,): 1 as anywhere, more where keypoints are on things; NaN without keypoints
-    "Standard deviation of the image around its keypoints, over that of the image around any pixel"
+    window: int,  # odd, pixels: about the size of the objects
+) -> Tensor:  # (B,): 1 as anywhere, more where keypoints are on objects; NaN without keypoints
+    "Compute the local contrast at keypoints relative to the image"
 
     def along(x, w):
         return F.avg_pool2d(x, w, 1, (w[0] // 2, w[1] // 2), count_include_pad=False)
@@ -106,25 +106,26 @@ def _stands_out(
     return around / deviation.mean((1, 2, 3))
 
 # %% ../../nbs/api/training/06_monitor.ipynb #8e4b915a
-_FAINT = 0.1  # a score below this is no keypoint; the sigmoid of a flat map is about .5, of a good peak .8 and more
+# a score below this is no keypoint; the sigmoid of a flat map is about .5, of a good peak .8 and more
+_FAINT = 0.1
 
 
 def _empty_keypoints(
     score: Tensor,  # (B,K) in [0,1]
     real: Tensor,  # (B,K) bool
 ) -> Tensor:  # (B,K) bool
-    "Which keypoints are none"
+    "Find empty keypoints"
     return ~real | (score < _FAINT)
 
 # %% ../../nbs/api/training/06_monitor.ipynb #41669676
 def _look_at(
     kp: Keypoints,  # of B images, one after the other
     images: Tensor,  # (B,C,H,W)
-    window: int,  # odd, pixels: about the size of the things
+    window: int,  # odd, pixels: about the size of the objects
     n_prototypes: int,  # M
     typed: bool = True,  # types mean something already
 ) -> dict:  # name -> tensor, to be added up
-    "What one batch contributes to the figures"
+    "Compute the sums of one batch"
     kp = kp.map(Tensor.detach)
     real, size = kp.real.float(), images.shape[-2:]
     far, same, like = (
@@ -149,7 +150,7 @@ def _look_at(
 def _first_views(
     learn,  # a `Learner` after a training batch
 ) -> tuple:  # keypoints, images (B,C,H,W)
-    "The first view of each image of the batch, and what was found in it"
+    "Return the first view of each image and its keypoints"
     pair, kp = learn.loss_func.pair, ModelOutput.of(learn.pred).keypoints
     images = learn.loss_func.target if pair is None else pair.first
     return kp.map(lambda t: t[: len(images)]), images
@@ -172,7 +173,7 @@ def _figures_of(
     prototypes: Tensor,  # (M,C)
     share: float = _LIVE_SHARE,  # of the keypoints, that a prototype in use has at least
 ) -> dict:  # name -> float, NaN where it cannot be known
-    "The figures of `_MONITORED`"
+    "Compute the monitored figures"
     sums = {k: v.cpu().double() for k, v in sums.items()}
     use, means = (
         sums['use'],
@@ -194,7 +195,7 @@ def _advice(
     names: tuple,  # options that may be at fault, the likeliest first
     otherwise: str,  # said if none of them is
 ) -> str:  # a clause
-    "What to change to come nearer to `DEFAULT_RECIPE`"
+    "Suggest changes towards `DEFAULT_RECIPE`"
     said = [
         f'lower {k} from {options[k]:g} (RECIPE has {DEFAULT_RECIPE[k]:g})'
         for k in names
@@ -215,7 +216,7 @@ def _is_bad(
     figures: dict,  # name -> float, from `_figures_of`
     name: str,  # one of `_MONITORED`
 ) -> bool:  # False where it is NaN
-    "Whether a figure is beyond its limit"
+    "Test whether a figure is beyond its limit"
     low = name in ('in_use', 'entropy', 'spread', 'contrast')
     return figures[name] < _LIMITS[name] if low else figures[name] > _LIMITS[name]
 
@@ -224,32 +225,41 @@ def _places_in_words(
     f: dict,  # figures
     o: dict,  # options of the training
 ) -> dict:  # kind -> sentence
-    "What is wrong with where keypoints are"
+    "Describe problems of keypoint positions"
     said = {}
     frame = (
-        "Pictures that are not black at their edges want padding='reflection'. "
+        "Images that are not black at their edges want padding='reflection'. "
         if o.get('padding') == 'zeros'
         else ''
     )
     if _is_bad(f, 'empty'):
         said['empty'] = (
-            f"{f['empty']:.0%} of the keypoints are empty: pictures have fewer peaks than n_keypoints={o['n_keypoints']}, or the score map has gone flat. "
-            f"Take n_keypoints nearer to the number of things in a picture, or a smaller kernel_size than {o['kernel_size']}; if the pictures are not repainted either, begin again with a lower lr"
+            f"{f['empty']:.0%} of the keypoints are empty: images have fewer peaks than "
+            f"n_keypoints={o['n_keypoints']}, or the score map has gone flat. "
+            "Take n_keypoints nearer to the number of objects in an image, or a smaller "
+            f"kernel_size than {o['kernel_size']}; if the images are not reconstructed either, "
+            "begin again with a lower lr"
         )
     if _is_bad(f, 'stuck'):
         said['stuck'] = (
-            f"{f['stuck']:.0%} of the keypoints sit at the same pixels in every picture: they follow the frame, not what is in it. "
-            f"{frame}Where there are fewer things, take fewer n_keypoints than {o['n_keypoints']}; and a lower lr"
+            f"{f['stuck']:.0%} of the keypoints sit at the same pixels in every image: they follow "
+            "the frame, not what is in it. "
+            f"{frame}Where there are fewer objects, take fewer n_keypoints than {o['n_keypoints']}; "
+            "and a lower lr"
         )
     if _is_bad(f, 'contrast'):
         said['contrast'] = (
-            f"the keypoints avoid what stands out (contrast around them {f['contrast']:.2f} of that of the whole picture): the score map is upside down. "
-            "Begin again with `FlipScoreMapCallback()` among the callbacks, which turns it round early on, or with another seed"
+            f"the keypoints avoid what stands out (contrast around them {f['contrast']:.2f} of that "
+            "of the whole image): the score map is upside down. "
+            "Begin again with `FlipScoreMapCallback()` among the callbacks, which turns it round "
+            "early on, or with another seed"
         )
     if _is_bad(f, 'spread'):
         said['spread'] = (
-            f"the keypoints of a picture crowd together, at {f['spread']:.2f} of an even spread: unless its things do so as well, "
-            f"take a larger kernel_size than {o['kernel_size']}, about the size of the things, and fewer n_keypoints than {o['n_keypoints']}"
+            f"the keypoints of an image crowd together, at {f['spread']:.2f} of an even spread: "
+            "unless its objects do so as well, "
+            f"take a larger kernel_size than {o['kernel_size']}, about the size of the objects, and "
+            f"fewer n_keypoints than {o['n_keypoints']}"
         )
     return said
 
@@ -261,7 +271,7 @@ def _types_in_words(
     f: dict,  # figures
     o: dict,  # options of the training
 ) -> dict:  # kind -> sentence
-    "What is wrong with descriptors and types"
+    "Describe problems of descriptors and types"
     if _is_bad(f, 'alike'):
         return dict(
             alike=f"descriptors are all alike (mean cosine {f['alike']:.3f}), so types cannot be told apart: "
@@ -273,7 +283,10 @@ def _types_in_words(
         )
     if _is_bad(f, 'crowded'):
         return dict(
-            crowded=f"the prototypes are all in one place (mean cosine {f['crowded']:.3f}) and the descriptors are not: "
+            crowded=(
+                f"the prototypes are all in one place (mean cosine {f['crowded']:.3f}) and the "
+                "descriptors are not: "
+            )
             + _advice(
                 o,
                 ('lr_prototypes', *_PULL),
@@ -287,7 +300,8 @@ def _types_in_words(
             + _advice(
                 o,
                 _PULL,
-                f"take fewer n_prototypes, if there are fewer kinds; if not, a larger memory than {o['memory']} or a larger floor than {o['floor']:g}",
+                "take fewer n_prototypes, if there are fewer kinds; if not, a larger memory than "
+                f"{o['memory']} or a larger floor than {o['floor']:g}",
             )
         )
     return {}
@@ -297,7 +311,7 @@ _LEAST = 200  # iterations before anything is said, unless `grace` is a number o
 
 
 class CollapseMonitor(Callback):
-    "Watches types, descriptors and places during training, keeps a `history` and warns in words; raises `ValueError`"
+    "Monitor types, descriptors and positions during training, keep a `history` and warn; raises `ValueError`"
 
     order = 20  # after the prototypes moved
 
@@ -312,11 +326,13 @@ class CollapseMonitor(Callback):
         names = _MONITORED if metrics is True else tuple(metrics or ())
         if set(names) - set(_MONITORED):
             raise ValueError(
-                f'metrics: got {sorted(set(names) - set(_MONITORED))}, wanted True, False or names from {_MONITORED}'
+                f'metrics: got {sorted(set(names) - set(_MONITORED))}, wanted True, False or names '
+                f'from {_MONITORED}'
             )
         if grace < 0 or n_batches < 1:
             raise ValueError(
-                f'got grace={grace} and n_batches={n_batches}, wanted a grace of 0 or more and 1 batch or more'
+                f'got grace={grace} and n_batches={n_batches}, wanted a grace of 0 or more and 1 '
+                'batch or more'
             )
         self.grace, self.n_batches, self.share, self.warn = grace, n_batches, share, warn
         self.columns = [MonitorMetric(self, k) for k in names]
@@ -328,7 +344,7 @@ class CollapseMonitor(Callback):
 
 
 class MonitorMetric(Metric):
-    "One figure of a `CollapseMonitor` as a column of the table"
+    "Metric of one figure of a `CollapseMonitor`"
 
     def __init__(
         self,
@@ -338,25 +354,25 @@ class MonitorMetric(Metric):
         self.monitor, self.figure = monitor, figure
 
     def reset(self):
-        "The monitor begins each epoch itself"
+        "Do nothing: the monitor resets itself"
 
     def accumulate(self, learn):
-        "The monitor looks at training batches"
+        "Do nothing: the monitor reads training batches"
 
     @property
     def value(self):
-        "The figure of the last epoch"
+        "Value of the last epoch"
         return self.monitor.history[-1][self.figure] if self.monitor.history else float('nan')
 
     @property
     def name(self):
-        "Column of the table"
+        "Column name in the table"
         return self.figure
 
 # %% ../../nbs/api/training/06_monitor.ipynb #980ba313
 @patch
 def before_fit(self: CollapseMonitor):
-    "Forget what was said; add the columns"
+    "Reset warnings and add the columns"
     self.said, self.begin = {}, None
     self.run = not hasattr(self.learn, 'lr_finder')
     if self.run:
@@ -365,13 +381,13 @@ def before_fit(self: CollapseMonitor):
 
 @patch
 def after_fit(self: CollapseMonitor):
-    "Take the columns away"
+    "Remove the columns"
     self.learn.metrics = [m for m in self.learn.metrics if m not in self.columns]
 
 
 @patch
 def before_train(self: CollapseMonitor):
-    "Begin the epoch's sums, and find out when grace is over"
+    "Reset the sums and determine the end of the grace period"
     self.sums = {}
     if self.begin is None:
         self.begin = (
@@ -383,7 +399,7 @@ def before_train(self: CollapseMonitor):
 # %% ../../nbs/api/training/06_monitor.ipynb #e847b090
 @patch
 def after_batch(self: CollapseMonitor):
-    "Look at the batch, if it is among the epoch's last; end the fit if the loss is no number"
+    "Add one of the last batches of the epoch; end the fit if the loss is not finite"
     if not self.training:
         return
     if self.learn.loss.isfinite():
@@ -391,7 +407,7 @@ def after_batch(self: CollapseMonitor):
             self.look()
     else:
         self.say('loss', self.loss_in_words())
-        if process_group(self.learn).n == 1:
+        if process_group(self.learn).size == 1:
             raise CancelFitException()
 
 
@@ -407,10 +423,10 @@ def look(self: CollapseMonitor):
 # %% ../../nbs/api/training/06_monitor.ipynb #70f2efb3
 @patch
 def after_train(self: CollapseMonitor):
-    "Figures of the epoch, over all processes; say what is wrong with them"
+    "Compute the figures of the epoch over all processes and warn"
     if not self.sums:
         return
-    total, model = process_group(self.learn).total, get_model(self.model)
+    total, model = process_group(self.learn).all_reduce, get_model(self.model)
     flat = total(torch.cat([v.float() for v in self.sums.values()]))  # one exchange
     sums = dict(zip(self.sums, flat.split([len(v) for v in self.sums.values()])))
     figures = _figures_of(sums, model.prototypes.detach(), self.share)
@@ -424,7 +440,7 @@ def after_train(self: CollapseMonitor):
 
 @patch
 def options(self: CollapseMonitor) -> dict:  # name -> value
-    "The options of this training that warnings speak of"
+    "Return the options that warnings mention"
     learn, model = self.learn, get_model(self.model)
     parts = (
         (learn.loss_func, ('w_cluster', 'w_feature')),
@@ -441,10 +457,12 @@ def options(self: CollapseMonitor) -> dict:  # name -> value
 # %% ../../nbs/api/training/06_monitor.ipynb #75c2a43e
 @patch
 def loss_in_words(self: CollapseMonitor) -> str:  # a sentence
-    "What to do about a loss that is no number"
+    "Describe what to do about a loss that is not finite"
     half = get_model(self.model).half is not None
     return (
-        f"the loss is {self.learn.loss.item()} at iteration {self.learn.opt.iteration}, and nothing will be learned from here on: load an earlier state or begin again, with a lower lr than {self.learn.opt.hypers[-1]['lr']:g}"
+        f"the loss is {self.learn.loss.item()} at iteration {self.learn.opt.iteration}, and nothing "
+        "will be learned from here on: load an earlier state or begin again, with a lower lr than "
+        f"{self.learn.opt.hypers[-1]['lr']:g}"
         + (', and in full precision (`learn.to_fp32()`)' if half else '')
     )
 
@@ -455,7 +473,7 @@ def say(
     kind: str,  # said once a fit
     sentence: str,  # what is seen, and the remedy
 ):
-    "Warn, once a kind and fit, in one process"
+    "Warn once per kind and fit, in one process"
     if kind in self.said:
         return
     self.said[kind] = sentence
@@ -468,7 +486,7 @@ def say_all(
     self: CollapseMonitor,
     sentences: dict,  # kind -> sentence
 ):
-    "Warn of each"
+    "Warn about each"
     for kind, sentence in sentences.items():
         self.say(kind, sentence)
 
@@ -482,10 +500,13 @@ _PANELS = (
 @patch
 def plot(
     self: CollapseMonitor,
-    axs=None,  # two matplotlib axes, made if left out
+    axs=None,  # two matplotlib axes, made if omitted
     title: str = '',  # before the names of the panels
 ):  # the axes
-    "The history, types on the left and places on the right; grey before grace is over, a ring where a figure is beyond its limit; raises `ValueError`"
+    """Plot the history: types left, positions right, the grace period in grey, rings beyond the limit
+
+    Raises `ValueError`.
+    """
     if not self.history:
         raise ValueError('got an empty history, wanted at least one epoch; fit first')
     if axs is None:
@@ -508,7 +529,7 @@ def plot(
 
 # %% ../../nbs/api/training/06_monitor.ipynb #a5f0696a
 class FlipScoreMapCallback(Callback):
-    "Turns the score map round if keypoints begin by avoiding what stands out"
+    "Invert the score map if keypoints avoid regions of high contrast at the start"
 
     order = 20  # after the prototypes moved, when the iteration has been counted
 
@@ -517,19 +538,19 @@ class FlipScoreMapCallback(Callback):
         at: tuple = (20, 40, 80),  # iterations after which to look
         limit: float = _LIMITS[
             'contrast'
-        ],  # turn where the contrast around keypoints is below this, against the whole picture
+        ],  # turn where the contrast around keypoints is below this, against the whole image
     ):
         self.at, self.limit, self.turned = tuple(at), limit, []  # iterations at which it was turned
 
     def after_step(self):
-        "Look, and turn, in all processes alike"
+        "Check and invert, alike in all processes"
         if self.learn.opt.iteration not in self.at:
             return
         model, (kp, images) = get_model(self.model), _first_views(self.learn)
         seen = _stands_out(images, kp.xy.detach(), kp.real, model.kernel_size)
         total, n = (
             process_group(self.learn)
-            .total(torch.stack([seen.nan_to_num().sum(), seen.isfinite().sum()]))
+            .all_reduce(torch.stack([seen.nan_to_num().sum(), seen.isfinite().sum()]))
             .tolist()
         )
         if total >= self.limit * n:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
-from fastai.callback.schedule import ParamScheduler  # so that `fit_flat_cos` is there
+from fastai.callback.schedule import ParamScheduler  # noqa: F401, adds methods to Learner
 from fastai.learner import SkipToEpoch
 from fastai.torch_core import get_model
 from fastcore.basics import patch
@@ -28,7 +28,7 @@ def _tuples(state):
 
 
 def _random_state() -> dict:  # plain numbers and tensors
-    "Where all random number generators are"
+    "Return the state of all random number generators"
     kind, numbers, *rest = np.random.get_state()
     return dict(
         torch=torch.get_rng_state(),
@@ -41,7 +41,7 @@ def _random_state() -> dict:  # plain numbers and tensors
 def _set_random_state(
     state: dict,  # from `_random_state`
 ):
-    "Put all random number generators back"
+    "Restore all random number generators"
     torch.set_rng_state(state['torch'].cpu())
     if torch.cuda.is_available() and len(state['cuda']) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
@@ -57,7 +57,7 @@ def _makers(learn):
 def _fit_state(
     learn: KeypointLearner,  # in a fit
 ) -> dict:  # plain numbers and tensors
-    "All that the fit needs to go on"
+    "Return everything needed to resume a fit"
     plan = learn.prototype
     return dict(
         model=get_model(learn.model).state_dict(),
@@ -74,7 +74,7 @@ def _set_fit_state(
     learn: KeypointLearner,  # made as the other was
     state: dict,  # from `_fit_state`
 ):
-    "Bring a new learner to where the other was; raises what `load_state_dict` raises when the two are not alike"
+    "Restore a learner from a checkpoint; raises what `load_state_dict` raises if they do not fit"
     get_model(learn.model).load_state_dict(state['model'])
     if learn.opt is None:
         learn.create_opt()
@@ -87,7 +87,7 @@ def _set_fit_state(
 
 # %% ../../nbs/api/training/05_resume.ipynb #dc319571
 class ResumeCallback(Callback):
-    "After each epoch writes `state.pth`, and a line of `log.jsonl`; ends the fit before time is up"
+    "Write `state.pth` and a line of `log.jsonl` after each epoch; end the fit before time is up"
 
     order = 90
 
@@ -96,7 +96,8 @@ class ResumeCallback(Callback):
         path: str,  # folder of this run
         minutes: float = float('inf'),  # of training, in all calls together
         stop_after: float = float('inf'),  # minutes of this call
-        about: dict = None,  # what the run rests on, plain values: data, settings; a run that began with others is refused
+        # what the run rests on, plain values: data, settings; a run that began with others is refused
+        about: dict = None,
     ):
         self.path, self.limit, self.stop_after, self.about = (
             Path(path),
@@ -108,26 +109,28 @@ class ResumeCallback(Callback):
         self.file = self.path / 'state.pth'
 
     def load(self, device=None) -> int:  # epochs done before
-        "Read the state, if there is one; raises `ValueError`"
+        "Load the checkpoint, if there is one; raises `ValueError`"
         if not self.file.exists():
             return 0
         try:
             self.state = torch.load(self.file, map_location=device, weights_only=True)
         except Exception as e:
             raise ValueError(
-                f'{self.file}: got a file that torch cannot read ({e}), wanted the state of a run; remove it to begin anew'
+                f'{self.file}: got a file that torch cannot read ({e}), wanted the state of a run; '
+                'remove it to begin anew'
             ) from e
         began = self.state.get('about', {})
         for k, v in self.about.items():
             if began.get(k, v) != v:
                 raise ValueError(
-                    f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with that, or begin anew in another folder'
+                    f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with '
+                    'that, or begin anew in another folder'
                 )
         self.before, self.done, self.curve = (self.state[k] for k in ('seconds', 'epochs', 'curve'))
         return self.done
 
     def before_fit(self):
-        "Take the state over, and the plan that the fit began with"
+        "Restore state and schedule from the checkpoint"
         self.begin = time.time()
         self.path.mkdir(parents=True, exist_ok=True)
         if self.state is None:
@@ -139,11 +142,11 @@ class ResumeCallback(Callback):
 
     @property
     def seconds(self) -> float:  # in all calls
-        "Time spent so far"
+        "Return the time spent so far"
         return self.before + time.time() - self.begin
 
     def before_train(self):
-        "An epoch begins"
+        "Record the start of an epoch"
         self.epoch_began = time.time()
 
 # %% ../../nbs/api/training/05_resume.ipynb #eb53cfa5
@@ -153,7 +156,7 @@ def _number(v):
 
 @patch
 def after_epoch(self: ResumeCallback):
-    "Write the state and the line; end the fit if another epoch would take too long"
+    "Write checkpoint and log; end the fit if another epoch would exceed the time"
     if self.epoch < self.done:
         return  # skipped
     figures = zip(self.recorder.metric_names[1:-1], self.recorder.log[1:])
@@ -191,19 +194,20 @@ def fit_resumable(
     self: KeypointLearner,
     path: str,  # folder for the state: the same again to go on
     n_epoch: int,  # of the whole plan
-    lr: float = None,  # highest learning rate; the learner's if left out
+    lr: float = None,  # highest learning rate; the learner's if omitted
     pct_start: float = 0.7,  # share of the plan before the rate falls
     minutes: float = float('inf'),  # of training, in all calls together
     stop_after: float = float('inf'),  # minutes of this call
     about: dict = None,  # what the run rests on, of `ResumeCallback`
     **kwargs,  # for `fit_flat_cos`
-) -> ResumeCallback:  # `.done` epochs, `.curve` (a row an epoch), `.before` seconds
-    "`fit_flat_cos` in as many calls as it takes; raises `ValueError`"
+) -> ResumeCallback:  # `.done` epochs, `.curve` (a row per epoch), `.before` seconds
+    "Run `fit_flat_cos`, resuming from the last checkpoint; raises `ValueError`"
     run = ResumeCallback(path, minutes, stop_after, about)
     done = run.load(next(self.model.parameters()).device)
     if done and run.state.get('n_epoch', n_epoch) != n_epoch:
         raise ValueError(
-            f"n_epoch: got {n_epoch}, wanted {run.state['n_epoch']}, with which the run in {path} began; its rates follow that plan"
+            f"n_epoch: got {n_epoch}, wanted {run.state['n_epoch']}, with which the run in {path} "
+            "began; its rates follow that plan"
         )
     if done < n_epoch and run.before < run.limit:
         self.fit_flat_cos(
