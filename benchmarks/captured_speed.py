@@ -71,7 +71,9 @@ def agree(name):
         set_seed(2)
         losses[capture] = [step(images).item() for _ in range(3)]
     worst = max(abs(a - b) for a, b in zip(*losses.values()))
-    print(f'{name}: captured {losses[True]}, eager {losses[False]}, largest difference {worst:.2e}', flush=True)
+    print(
+        f'{name}: captured {losses[True]}, eager {losses[False]}, largest difference {worst:.2e}', flush=True
+    )
     return worst
 
 
@@ -88,8 +90,15 @@ VARIANTS = {
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--check', action='store_true')
-    p.add_argument('--warm', nargs=2, metavar=('NAME', 'VARIANT'), help='fill the compiler cache for one variant and stop')
-    p.add_argument('--no-warm', action='store_true', help='the compiler cache is filled, and steps were checked')
+    p.add_argument(
+        '--warm',
+        nargs=2,
+        metavar=('NAME', 'VARIANT'),
+        help='fill the compiler cache for one variant and stop',
+    )
+    p.add_argument(
+        '--no-warm', action='store_true', help='the compiler cache is filled, and steps were checked'
+    )
     p.add_argument('--names', nargs='+', default=['mnist', 'clevr6', 'clevr', 'clevr-fine'])
     p.add_argument('--variants', nargs='+', default=list(VARIANTS))
     p.add_argument('--out', type=Path, default=HERE / 'results' / 'captured_speed.json')

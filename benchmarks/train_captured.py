@@ -81,7 +81,9 @@ def load_images(kind, data, pool, device):
 def load_valid(kind, a, n=64):
     "A few held-out scenes with their ground truth"
     if kind == 'clevr':
-        ds = ObjectsDataset(a.data / 'clevr_like' / 'test6.h5', size=CLEVR_RECIPE['image_size'], crop='centre')
+        ds = ObjectsDataset(
+            a.data / 'clevr_like' / 'test6.h5', size=CLEVR_RECIPE['image_size'], crop='centre'
+        )
         items = [ds[i] for i in range(n)]
         images = torch.stack([x.as_subclass(torch.Tensor) for x, _ in items])
         segmentation = torch.stack([t.segmentation for _, t in items])
@@ -202,7 +204,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('runs', nargs='+', choices=list(RUNS))
     p.add_argument('--seconds', type=float, default=500, help='of training, in all calls together')
-    p.add_argument('--wall', type=float, help='seconds of the whole call, loading included, instead of --seconds')
+    p.add_argument(
+        '--wall', type=float, help='seconds of the whole call, loading included, instead of --seconds'
+    )
     p.add_argument('--stop-after', type=float, default=math.inf, help='seconds of this call')
     p.add_argument('--data', type=Path, required=True)
     p.add_argument('--out', type=Path, default=HERE / 'runs' / 'captured')

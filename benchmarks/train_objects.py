@@ -1,7 +1,7 @@
 """Object discovery from images alone: train, judge on held-out scenes, write figures, curve and weights.
 
     python benchmarks/train_objects.py tetrominoes                       # half an hour on two cores: 35x35, small networks
-    python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `_protokp_render` or `_protokp_convert`
+    python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `protokp_render` or `protokp_convert`
     python benchmarks/train_objects.py tetrominoes --full --device cuda --minutes 500  # Table 10's settings at 112x112
     python benchmarks/train_objects.py tetrominoes --evaluate               # only judge the weights in models/
     python benchmarks/train_objects.py tetrominoes --evaluate --write       # centre and judge them with the library as it is, and keep that

@@ -155,7 +155,7 @@ def train(case, folder, fixed=True, whole=BATCH, double=True, fits=1, steps_of=1
         grid=record.grid,
         iteration=learn.opt.iteration,
         placed=learn.opt.placed,
-        left=[type(learn.dls.train).__name__, type(learn.model).__name__, process_group(learn).n],
+        left=[type(learn.dls.train).__name__, type(learn.model).__name__, process_group(learn).size],
     )
 
 

@@ -1,5 +1,6 @@
 "What the README promises, done: its ten lines run on a folder of pictures and give the shapes they say"
 
+import json
 import re
 import shlex
 from importlib import import_module
@@ -40,6 +41,19 @@ def test_ten_lines(tmp_path, monkeypatch):
     shapes = [tuple(int(o) for o in p if o) for p in promised]
     assert shapes == [tuple(o.shape) for o in (kp.xy, kp.centre, kp.box, kp.type, kp.score, kp.real)]
     assert (tmp_path / 'my_model' / 'model.safetensors').exists()
+
+
+def test_figures_are_committed():
+    "The figures of the README are those of the committed runs"
+    figures = json.loads((ROOT / 'benchmarks/results/clevr.json').read_text())['figures']
+    six, ten = (f'{100 * f["ari"]:.1f} %' for f in figures.values())
+    assert f'{six} (six objects) and {ten} (ten)' in README
+
+
+def test_short():
+    "The README is read in one go: 700 words, no line over 199 characters"
+    assert len(README.split()) <= 700
+    assert max(map(len, README.splitlines())) < 200
 
 
 def test_two_commands():

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..core.process_group import _SINGLE_PROCESS, SingleProcess
 from ..core.records import Keypoints, pixel_grid
+from ..core.utils import evaluation_mode
 from .protokp import ProtoKP
 from ..ops.prototypes import kmeans_prototypes
 
@@ -158,16 +159,15 @@ def centre_types(
 def refit_prototypes(
     self: ProtoKP,
     batches: list,  # batches of images, (B,3,H,W) each, all of one size; no labels needed
-    seed: int = 0,  # of k-means
+    seed: int = 0,  # of the clustering
+    place=kmeans_prototypes,  # descriptors (N,C), M, seed -> prototypes (M,C); or `manifold_prototypes`
+    min_score: float = 0.0,  # descriptors of lower scores are ignored
 ) -> ProtoKP:  # itself
-    "Refit prototypes by k-means on descriptors, in place, and measure offsets and boxes; raises `ValueError`"
-    was = self.training
-    self.eval()
-    kps = [self(x, n_reconstruct=0).keypoints for x in batches]
-    self.prototypes.copy_(
-        kmeans_prototypes(torch.cat([kp.descriptor[kp.real] for kp in kps]), self.n_prototypes, seed)
-    )
-    self.train(was)
+    "Refit prototypes on descriptors, in place, and measure offsets and boxes; raises `ValueError`"
+    with evaluation_mode(self):
+        kps = [self(x, n_reconstruct=0).keypoints for x in batches]
+    descriptors = torch.cat([kp.descriptor[kp.real & (kp.score >= min_score)] for kp in kps])
+    self.prototypes.copy_(place(descriptors, self.n_prototypes, seed))
     self.centre_types(batches)
     return self
 

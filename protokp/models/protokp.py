@@ -295,7 +295,7 @@ def encode(
 @patch
 def draw(
     self: ProtoKP,
-    dots: Tensor,  # (B,C,H,W) what keypoints paint, one cell a `stride` of pixels
+    dots: Tensor,  # (B,C,H,W) splatted keypoints, one cell per `stride` pixels
 ) -> Tensor:  # (B,3 or 4,H*stride,W*stride) logits, at least float32
     "Run the decoder"
     with self._in_half(dots.device):
@@ -353,7 +353,8 @@ def decode_each(
     "Decode each keypoint to a layer of its own (Table 9, object discovery)"
     s, K, xy = self.stride, xy.shape[1], _to_cells(xy, self.stride)
 
-    def whole(p, f, cells=self.cells(size)):
+    def whole(p, f, cells=None):
+        cells = cells or self.cells(size)
         with torch.autocast(f.device.type, enabled=False):
             dots = splat_each(p, f, cells, self.splat_var).flatten(0, 1)
         return self.draw(dots).unflatten(0, p.shape[:2])

@@ -140,9 +140,10 @@ def evaluate_scenes(
     n_keypoints: int = None,  # K, if another than the model's
     chunk: int = None,  # keypoints decoded at a time, for little memory
     progress: bool = True,  # show a bar
+    **thresholds,  # for `is_foreground`, `min_score` for example
 ) -> dict:  # figures of `SceneEvaluator`
     "Evaluate a model on scenes with ground truth"
-    evaluator = SceneEvaluator(model.n_prototypes, names)
+    evaluator = SceneEvaluator(model.n_prototypes, names, **thresholds)
     device = model.prototypes.device
     kept = model.chunk
     model.chunk = chunk or kept
