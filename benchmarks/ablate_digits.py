@@ -30,6 +30,7 @@ from protokp.training.callbacks import _PLACING
 RESULTS = Path(__file__).parent / 'results' / 'digits_ablation.json'
 START = DIGITS_RECIPE['start']
 HALF = dict(stride=2, BF16=True)
+BASE = dict(stride=1)  # what the changes are made to: the recipe as it was before it got stride 2
 
 # name -> (what it replaces in the recipe, seeds, epochs)
 RUNS = {
@@ -47,7 +48,7 @@ RUNS = {
     'prototype rate 0.1': (dict(HALF, lr_prototypes=0.1), (0, 1), _EPOCHS),
     'one prototype step': (dict(HALF, n_steps=1), (0, 1), _EPOCHS),
     'no memory': (dict(HALF, memory=1), (0,), _EPOCHS),
-    'stride 2': (dict(stride=2), (0, 1, 2), _EPOCHS),
+    'stride 2': (dict(stride=2), (0, 1, 2), _EPOCHS),  # the recipe of today
     'stride 2, bf16': (dict(stride=2, BF16=True), (0, 1, 2), _EPOCHS),
     'placed on few': (dict(PLACING=4, RESTARTS=4), (0, 1, 2), _EPOCHS),
     # on maps of half the resolution, where a run is a minute: each against 'stride 2, bf16'
@@ -118,7 +119,7 @@ def run(name, change, seed, epochs, device):
     scenes = cli._PER_EPOCH * bs // cli._BATCH  # as many iterations
     with patch.object(cli, 'BATCH', bs):
         learn = digits_learner(
-            n_train=scenes, device=device, **{k: v for k, v in change.items() if k.islower()}
+            n_train=scenes, device=device, **{k: v for k, v in {**BASE, **change}.items() if k.islower()}
         )
     if change.get('BF16'):
         learn.to_bf16()

@@ -1,11 +1,12 @@
-"""Train several models side by side on one GPU, each as a CUDA graph on a stream of its own, on images held in its memory.
+"""Train models in turns on one GPU, each step a CUDA graph, on images held in the memory of the device.
 
     python benchmarks/train_captured.py clevr tetrominoes mnist --seconds 500 --data DIR
     python benchmarks/train_captured.py clevr --seconds 60 --device cpu --bs 4    # the same code without a graph
 
 DIR holds `clevr_like/train.h5` and `clevr_like/test6.h5` (made by protokp_render) and `mnist/` (MNIST's IDX files).
-Networks train without prototypes; `evaluate_captured.py` places types by k-means and evaluates. State is written every minute to OUT/runs/NAME.pt,
-and the same command goes on from there. A finished run leaves OUT/NAME/ (weights in float16) and OUT/NAME.json (figures and curve).
+Networks train without prototypes; `keep_captured.py` places types at the end and evaluates. Runs take turns on one
+stream: replayed on streams of their own at the same time, one of five became NaN (graphs captured on the same stream
+may share its workspaces). State is written every minute to OUT/runs/NAME.pt; the same command resumes. A finished run leaves OUT/NAME/ (weights in float16) and OUT/NAME.json (figures and curve).
 """
 
 import argparse
@@ -117,7 +118,6 @@ class Run:
         self.lr = options['lr']
         pair = PairCallback(**{k: v for k, v in options.items() if k in PAIR})
         loss = KeypointLoss(**{k: v for k, v in options.items() if k in LOSS})
-        self.stream = torch.cuda.Stream() if a.device == 'cuda' else None
         self.step = TrainingStep(self.model, loss, pair, batch, self.lr)
         self.iterations, self.before, self.curve = 0, 0.0, []
         self.load()
@@ -134,18 +134,12 @@ class Run:
         "One step; `share` of the time is over"
         decay = 0.5 * (1 + math.cos(math.pi * max(0.0, share - FLAT) / (1 - FLAT)))
         lr = self.lr * min(1.0, (self.iterations + 1) / RISE) * decay
-        if self.stream is None:
-            self.step(self.sample(self.a.bs), lr)
-        else:
-            with torch.cuda.stream(self.stream):
-                self.step(self.sample(self.a.bs), lr)
+        self.step(self.sample(self.a.bs), lr)
         self.iterations += 1
 
     @torch.no_grad()
     def look(self, seconds):
         "Figures on the way"
-        if self.stream is not None:
-            torch.cuda.synchronize()
         row = dict(seconds=round(seconds, 1), iterations=self.iterations)
         row |= {k: float(v) for k, v in self.step.loss_func.parts.items()}
         if self.valid is not None:
@@ -242,11 +236,10 @@ def main():
         for run, n in zip(runs, shares):
             for _ in range(n):
                 run.advance(min(1.0, seconds / a.seconds))
-        if runs[0].stream is not None:  # never more than two rounds ahead of the device
-            ahead.append([run.stream.record_event() for run in runs])
+        if a.device == 'cuda':  # never more than two rounds ahead of the device
+            ahead.append(torch.cuda.current_stream().record_event())
             if len(ahead) > 2:
-                for event in ahead.popleft():
-                    event.synchronize()
+                ahead.popleft().synchronize()
         if seconds - before > looked + a.every:
             looked = seconds - before
             for run in runs:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['capture_output', 'command']
 
-# %% ../../nbs/api/cli/00_runner.ipynb #286b461c
+# %% ../../nbs/api/cli/00_runner.ipynb #7a66646c
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
 from io import StringIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastcore.script import anno_parser
 
 from .. import __version__
 
-# %% ../../nbs/api/cli/00_runner.ipynb #4b955c2c
+# %% ../../nbs/api/cli/00_runner.ipynb #4346b788
 _EXPECTED = (OSError, ValueError, ImportError)  # errors of input and environment
 
 
@@ -50,7 +50,7 @@ def capture_output(
             code = e.code
     return out.getvalue(), err.getvalue(), code or 0
 
-# %% ../../nbs/api/cli/00_runner.ipynb #86e63834
+# %% ../../nbs/api/cli/00_runner.ipynb #fe545b1a
 def _respelled(
     argument: str,  # from the command line
     known,  # options of the parser
@@ -62,7 +62,20 @@ def _respelled(
     other = next((k for k in known if k.replace('_', '-') == name.replace('_', '-')), name)
     return '='.join([other, *value])
 
-# %% ../../nbs/api/cli/00_runner.ipynb #54c977b2
+# %% ../../nbs/api/cli/00_runner.ipynb #168a2bca
+@contextmanager
+def _plain_progress():
+    "Write no progress bars if standard output is no terminal"
+    from fastprogress import fastprogress
+
+    before = getattr(fastprogress, 'NO_BAR', False)
+    fastprogress.NO_BAR = before or not sys.stdout.isatty()
+    try:
+        yield
+    finally:
+        fastprogress.NO_BAR = before
+
+# %% ../../nbs/api/cli/00_runner.ipynb #ea5a5866
 def command(
     f,  # function with docments
 ):  # a function and console command
@@ -72,13 +85,15 @@ def command(
     @wraps(f)
     def run(*args, **kwargs):
         if args or kwargs or Path(sys.argv[0]).stem != f.__name__:
-            return checked(*args, **kwargs)
+            with _plain_progress():
+                return checked(*args, **kwargs)
         parser = anno_parser(f)
         parser.add_argument('--version', action='version', version=f'{f.__name__} {__version__}')
         arguments = [_respelled(a, parser._option_string_actions) for a in sys.argv[1:]]
         options = vars(parser.parse_args(arguments))
         for name in ('pdb', 'xtra'):  # fastcore's own
             options.pop(name, None)
-        return checked(**options)
+        with _plain_progress():
+            return checked(**options)
 
     return run

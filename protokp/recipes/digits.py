@@ -45,6 +45,7 @@ DIGITS_RECIPE = dict(
     n_prototypes=10,
     kernel_size=11,
     second=WARP_SIZES['mnist'],
+    stride=2,
     start=600,
     warmup=200,
 )
