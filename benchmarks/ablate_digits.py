@@ -117,7 +117,7 @@ def run(name, change, seed, epochs, device):
     set_seed(seed)
     bs = change.get('BATCH', cli._BATCH)
     scenes = cli._PER_EPOCH * bs // cli._BATCH  # as many iterations
-    with patch.object(cli, 'BATCH', bs):
+    with patch.object(cli, '_BATCH', bs):
         learn = digits_learner(
             n_train=scenes, device=device, **{k: v for k, v in {**BASE, **change}.items() if k.islower()}
         )

@@ -85,11 +85,11 @@ def main():
         print(name, json.dumps(figures, indent=1), flush=True)
         minutes = round(row['seconds'] / 60, 1)
         row = dict(row, data=f'{kind}, {row["images"]} scenes', minutes=minutes, evaluated=commit(),
-                   types='k-means' if a.kmeans else 'manifold', min_score=round(min_score, 3), figures=figures)  # fmt: skip
+                   placed_by='k-means' if a.kmeans else 'manifold', min_score=round(min_score, 3), figures=figures)  # fmt: skip
         write(a.out / 'benchmarks' / 'results' / f'{name}.json', json.dumps(row, indent=1) + '\n')
         card = {
             k: row[k]
-            for k in ('data', 'seed', 'commit', 'hardware', 'minutes', 'types', 'min_score', 'figures')
+            for k in ('data', 'seed', 'commit', 'hardware', 'minutes', 'placed_by', 'min_score', 'figures')
         }
         model.save_pretrained(a.out / 'models' / name, dtype=torch.float16, **card, licence='Apache-2.0')
 

@@ -16,7 +16,7 @@ import torch
 from common import HERE, commit, hardware, write
 from PIL import Image
 
-from protokp.folders.learner import protokp_train
+from protokp.cli.folders import protokp_train
 from protokp.folders.predict import predict_images
 from protokp.models.protokp import ProtoKP
 
@@ -46,7 +46,7 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)
         windows(d / 'windows')
-        protokp_train(d / 'windows', d / 'out', n_prototypes=6, bf16=True, device='cpu')
+        protokp_train(d / 'windows', d / 'out', n_prototypes=6, device='cpu')
         log = [json.loads(o) for o in (d / 'out' / 'log.jsonl').read_text().splitlines()]
         shutil.copytree(d / 'out' / 'model', MODEL, dirs_exist_ok=True)
     model = ProtoKP.from_pretrained(MODEL)

@@ -106,7 +106,7 @@ def show_layers(
             explained[i],
         )
         rows[1, 0].imshow(to_numpy_image(out.image[i]))
-        for ax, t in zip((*rows[0, :2], *rows[1, :2]), ('image', 'masks', 'repainted', 'keypoints')):
+        for ax, t in zip((*rows[0, :2], *rows[1, :2]), ('image', 'masks', 'reconstruction', 'keypoints')):
             ax.set_title(t, fontsize=6, pad=2)
     return fig
 
@@ -178,7 +178,8 @@ def show_occlusion(
     for ax in axs.flat:
         _bare(ax)
     for ax, t in zip(
-        axs[0], ('image, hidden part boxed', 'masks', 'the layer alone', 'its mask', 'truth, hidden part red')
+        axs[0],
+        ('image, hidden part boxed', 'masks', 'the layer alone', 'its mask', 'ground truth, hidden part red'),
     ):
         ax.set_title(t, fontsize=7)
     for line, (b, n, k) in zip(axs, rows):
