@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['capture_output', 'command']
 
-# %% ../../nbs/api/cli/00_runner.ipynb #d17febe2
+# %% ../../nbs/api/cli/00_runner.ipynb #91ff47d2
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
@@ -16,7 +16,7 @@ from fastcore.script import anno_parser
 
 from .. import __version__
 
-# %% ../../nbs/api/cli/00_runner.ipynb #dbd751d1
+# %% ../../nbs/api/cli/00_runner.ipynb #4acb1a40
 _EXPECTED = (OSError, ValueError, ImportError)  # errors of input and environment
 
 
@@ -50,7 +50,7 @@ def capture_output(
             code = e.code
     return out.getvalue(), err.getvalue(), code or 0
 
-# %% ../../nbs/api/cli/00_runner.ipynb #d1b28fb9
+# %% ../../nbs/api/cli/00_runner.ipynb #e13605cc
 def _respelled(
     argument: str,  # from the command line
     known,  # options of the parser
@@ -62,7 +62,7 @@ def _respelled(
     other = next((k for k in known if k.replace('_', '-') == name.replace('_', '-')), name)
     return '='.join([other, *value])
 
-# %% ../../nbs/api/cli/00_runner.ipynb #d502346e
+# %% ../../nbs/api/cli/00_runner.ipynb #0c4f44f6
 @contextmanager
 def _plain_progress():
     "Write no progress bars if standard output is no terminal"
@@ -75,7 +75,7 @@ def _plain_progress():
     finally:
         fastprogress.NO_BAR = before
 
-# %% ../../nbs/api/cli/00_runner.ipynb #abc95fe2
+# %% ../../nbs/api/cli/00_runner.ipynb #c095541a
 def command(
     f,  # function with docments
 ):  # a function and console command
