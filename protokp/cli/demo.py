@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['protokp_demo']
 
-# %% ../../nbs/api/cli/01_demo.ipynb #88b8f087
+# %% ../../nbs/api/cli/01_demo.ipynb #8d40176a
 import json
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ from fastcore.script import store_true
 
 from .runner import command
 
-# %% ../../nbs/api/cli/01_demo.ipynb #c7b95507
+# %% ../../nbs/api/cli/01_demo.ipynb #5a0fc822
 def _write_demo(
     model,  # trained `ProtoKP`
     out: Path,  # folder
@@ -35,7 +35,7 @@ def _write_demo(
     (out / 'figures.json').write_text(json.dumps(row, indent=1))
     print(f'image: {out / "found.png"}\nmodel: {out / "model"}   (ProtoKP.from_pretrained)')
 
-# %% ../../nbs/api/cli/01_demo.ipynb #8cdd4d7c
+# %% ../../nbs/api/cli/01_demo.ipynb #182d60ed
 @command
 def protokp_demo(
     out: str = 'protokp_demo',  # output folder: image, model, figures as JSON
