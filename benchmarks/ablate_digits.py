@@ -4,7 +4,7 @@
     python benchmarks/ablate_digits.py recipe no-warm-up    # some of it
     python benchmarks/ablate_digits.py --minutes 20         # stop before a run that would begin later than that
 
-Results are added run by run to benchmarks/results/digits_ablation.json, so an interrupted session goes on where it stopped.
+Results are added run by run to benchmarks/results/digits_ablation.json, so an interrupted session resumes where it stopped.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def add(row):
 
 
 class Average(Callback):
-    "Exponential moving average of the weights, for judging at the end"
+    "Exponential moving average of the weights, for evaluation at the end"
 
     def __init__(self, decay):
         self.decay, self.mean = decay, None

@@ -28,7 +28,7 @@ RECORDS, ROUNDS = 6, 7
 
 
 def scene(seed):
-    "A record of CLEVR's shapes; the picture is shaded and noisy, so that it compresses about as badly as a rendered one"
+    "A record of CLEVR's shapes; the image is shaded and noisy, so that it compresses about as badly as a rendered one"
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:240, :320]
     image = (120 + 40 * np.sin(x / 60) + 30 * np.cos(y / 50))[..., None] + rng.normal(0, 2, (240, 320, 3))

@@ -39,7 +39,7 @@ HERE = Path(__file__).parent / 'results'
 BATCH = dict(mnist=8, clevr6=4, tetrominoes=4, celeba=8, h36m=8)  # what two cores turn over in seconds
 PATCH = dict(
     clevr6=48, tetrominoes=56
-)  # twice the window and a bit: a keypoint paints a thing of about the window's size
+)  # twice the window and a bit: a keypoint renders an object of about the window's size
 NETWORKS = {'n_keypoints', 'n_prototypes', 'kernel_size', 'layered'}  # of a preset
 
 

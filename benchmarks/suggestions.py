@@ -1,4 +1,4 @@
-"""How far off `suggest_kernel_size`, `suggest_n_keypoints` and `suggest_min_score` are, on scenes whose things are known.
+"""How far off `suggest_kernel_size`, `suggest_n_keypoints` and `suggest_min_score` are, on scenes with ground truth.
 
 python benchmarks/suggestions.py     # half a minute; writes benchmarks/results/suggestions.json
 """
@@ -17,11 +17,11 @@ from protokp.folders.suggest import suggest_kernel_size, suggest_min_score, sugg
 from protokp.models.protokp import ProtoKP
 from protokp.recipes.digits import demo_model
 
-N = 64  # pictures of each kind
+N = 64  # images of each kind
 
 
-def things(truth):
-    "Longer sides of all things, and how many a picture has"
+def object_sizes(truth):
+    "Longer sides of all objects, and their number per image"
     objects = getattr(truth, 'objects', truth)
     there = objects[..., 4] >= 0
     return objects[..., 2:4].amax(-1)[there].median().item(), there.sum(1)
@@ -30,14 +30,14 @@ def things(truth):
 def clevr():
     data = ObjectsDataset(small_clevr(), size=64)
     images, truths = zip(*(data[i] for i in range(N)))
-    return torch.stack([i.as_subclass(torch.Tensor) for i in images]), *things(
+    return torch.stack([i.as_subclass(torch.Tensor) for i in images]), *object_sizes(
         torch.stack([t.objects for t in truths])
     )
 
 
 def scenes(recipe):
     images, truth = recipe(torch.arange(N))
-    return images, *things(truth)
+    return images, *object_sizes(truth)
 
 
 def faces(recipe, side):
@@ -89,7 +89,7 @@ def main():
             'one to five faces, `Faces(size=(96,96), n_faces=(1,5), height=(28,36))`',
             *faces(Faces(size=(96, 96), n_faces=(1, 5), height=(28, 36)), 32),
         ),
-        from_pictures('`small_clevr()` at 64×64, things of several sizes', *solid),
+        from_pictures('`small_clevr()` at 64×64, objects of several sizes', *solid),
         from_pictures('the same, window by eye', *solid, kernel_size=7),
         from_pictures('one face, `Faces()` on 48×48', *faces(Faces(), 40)),
     ]
@@ -108,7 +108,7 @@ def main():
             6,
         ),
         after_a_run(
-            'CLEVR-like, a model that is only begun; 3 to 10 things',
+            'CLEVR-like, a barely trained model; 3 to 10 objects',
             ProtoKP.from_pretrained(HERE.parent / 'models' / 'clevr'),
             solid[0],
             solid[2],

@@ -3,7 +3,7 @@
     python benchmarks/train_coins.py     # ten minutes on a core; weights in models/coins, figures in benchmarks/results/coins.json
 
 `nbs/images/coins.png` is scikit-image's `data.coins()`: Greek coins from Pompeii, Brooklyn Museum, no known copyright restrictions.
-Nobody drew boxes on it. What is judged is what can be counted: `COINS` of them lie there.
+It has no annotated boxes, so only the count is evaluated: it shows `COINS` coins.
 """
 
 import json

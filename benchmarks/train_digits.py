@@ -1,13 +1,13 @@
-"""Digits from scenes alone: train without labels, judge on held-out digits in held-out scenes, write figures, curve and weights.
+"""Digits from scenes alone: train without labels, evaluate on held-out digits in held-out scenes, write figures, curve and weights.
 
     python benchmarks/train_digits.py demo                                     # 28x28, four of scikit-learn's digits: what the wheel ships
     python benchmarks/train_digits.py mnist-small --mnist DIR                  # 52x52, four real MNIST digits, as dense as the full scene
     python benchmarks/train_digits.py mnist --mnist DIR --minutes 60           # MNIST-Hard-like: 80x80, nine digits
     python benchmarks/train_digits.py mnist --mnist DIR --device cuda --full   # the same with wide networks and whole maps, for a GPU
-    python benchmarks/train_digits.py mnist --mnist DIR --evaluate                # judge the weights in models/ and change nothing
+    python benchmarks/train_digits.py mnist --mnist DIR --evaluate                # evaluate the weights in models/ and change nothing
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
-`--minutes` are over, and goes on from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
+`--minutes` are over, and resumes from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
 """
 
 import argparse
@@ -26,12 +26,12 @@ PLACED = 64  # batches of training scenes on whose descriptors types are placed 
 
 
 def figures_of(model, a):
-    "On held-out digits; raw and centred localisation are both there; what learned on small scenes is judged on whole ones as well"
+    "On held-out digits; raw and centred localisation are both there; a model trained on small scenes is evaluated on full ones as well"
 
-    def judged(scenes):
+    def evaluated(scenes):
         return {k: number(v) for k, v in evaluate_handwritten(model, scenes, a.mnist).items()}
 
-    return dict(judged(a.scenes), **({'whole': judged('mnist')} if a.scenes == 'mnist-small' else {}))
+    return dict(evaluated(a.scenes), **({'whole': evaluated('mnist')} if a.scenes == 'mnist-small' else {}))
 
 
 def keep(model, path, row):
@@ -56,7 +56,7 @@ def main():
     p.add_argument(
         '--write',
         action='store_true',
-        help='with --evaluate: place types anew, judge, and keep weights and figures',
+        help='with --evaluate: refit the types, evaluate, and save weights and figures',
     )
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')

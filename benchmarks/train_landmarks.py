@@ -2,12 +2,12 @@
 
     python benchmarks/train_landmarks.py faces                        # synthetic faces, some minutes on one core
     python benchmarks/train_landmarks.py figures                      # synthetic people
-    python benchmarks/train_landmarks.py faces --evaluate                # judge the weights in models/ again and change nothing
-    python benchmarks/train_landmarks.py celeba --path DIR --full --device cuda --minutes 500   # CelebA in the wild, judged on MAFL
+    python benchmarks/train_landmarks.py faces --evaluate                # evaluate the weights in models/ again and change nothing
+    python benchmarks/train_landmarks.py celeba --path DIR --full --device cuda --minutes 500   # CelebA in the wild, evaluated on MAFL
     python benchmarks/train_landmarks.py h36m --path DIR --full --device cuda --minutes 500     # Human3.6M
 
 `--full` takes Table 10's settings (with faces and figures too, at the paper's image size; the perceptual loss wants VGG16's weights).
-A run writes its state after every epoch to benchmarks/runs/NAME-SEED, stops by itself before `--minutes` are over, and goes on from
+A run writes its state after every epoch to benchmarks/runs/NAME-SEED, stops by itself before `--minutes` are over, and resumes from
 there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
 """
 
@@ -44,7 +44,7 @@ PRESET = dict(faces='celeba', celeba='celeba', figures='h36m', h36m='h36m')
 
 
 def learner(a):
-    "The learner, its learning rate, and what judges its model"
+    "The learner, its learning rate, and what evaluates its model"
     full = dict(preset=PRESET[a.data]) if a.full else {}
     options = {
         **(
@@ -78,26 +78,26 @@ def learner(a):
         )
     if a.data == 'celeba':
         mafl = mafl_dataloaders(a.path, size=side, **kw)
-        learn, judge = (
+        learn, evaluate = (
             keypoint_learner(celeba_dataloaders(a.path, size=side, **kw), **(full or options)),
             lambda m: readout_error(m, mafl.train.new(shuffle=False, drop_last=False), mafl.valid),
         )
     else:
         dls = h36m_dataloaders(a.path, size=side, **kw)
-        learn, judge = (
+        learn, evaluate = (
             keypoint_learner(dls, **(full or options)),
             lambda m: readout_error(
                 m, dls.train.new(shuffle=False, drop_last=False), dls.valid, swap=MIRRORED_JOINTS
             ),
         )
-    return learn, options['lr'], judge
+    return learn, options['lr'], evaluate
 
 
-def figures_of(model, judge, a):
-    "The read-out, and for faces several in a picture"
+def figures_of(model, evaluate, a):
+    "The read-out, and for faces several per image"
     out = {
         k: [number(x) for x in v] if isinstance(v, list) else number(v)
-        for k, v in judge(model).figures.items()
+        for k, v in evaluate(model).figures.items()
     }
     if a.data == 'faces' and not a.full:
         out['several'] = {k: number(v) for k, v in evaluate_several_faces(model).items()}
@@ -113,12 +113,13 @@ def main():
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     code = commit()  # what is run, whatever is committed meanwhile
     set_seed(a.seed)
-    learn, lr, judge = learner(a)
+    learn, lr, evaluate = learner(a)
     learn.model.to(a.device)
     if a.evaluate:
         return print(
             json.dumps(
-                figures_of(ProtoKP.from_pretrained(a.out / 'models' / name).to(a.device), judge, a), indent=1
+                figures_of(ProtoKP.from_pretrained(a.out / 'models' / name).to(a.device), evaluate, a),
+                indent=1,
             )
         )
 
@@ -128,7 +129,7 @@ def main():
     )
     first = folder / 'before.json'
     if not first.exists():
-        write(first, json.dumps(figures_of(learn.model, judge, a)))
+        write(first, json.dumps(figures_of(learn.model, evaluate, a)))
     set_seed(a.seed)
     learn.to_bf16()
     run = learn.fit_resumable(folder, epochs, lr, minutes=a.minutes, stop_after=a.stop_after)
@@ -150,7 +151,7 @@ def main():
         epoch_images=len(learn.dls.train_ds),
         model=model.config,
         before=json.loads(first.read_text()),
-        figures=figures_of(model, judge, a),
+        figures=figures_of(model, evaluate, a),
         curve=run.curve,
     )
     write(a.out / 'benchmarks' / 'results' / f'{name}.json', json.dumps(row, indent=1) + '\n')

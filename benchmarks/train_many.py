@@ -48,7 +48,7 @@ def main(epochs, n, bs, out):
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--epochs', type=int, default=10, help='how often through the set')
-    p.add_argument('--scenes', type=int, default=512, help='scenes an epoch')
+    p.add_argument('--scenes', type=int, default=512, help='scenes per epoch')
     p.add_argument('--bs', type=int, default=8, help='images a batch, of each process')
     p.add_argument('--out', default='benchmarks/runs/many', help='folder for the model')
     a = p.parse_args()

@@ -1,13 +1,13 @@
-"""Object discovery from images alone: train, judge on held-out scenes, write figures, curve and weights.
+"""Object discovery from images alone: train, evaluate on held-out scenes, write figures, curve and weights.
 
     python benchmarks/train_objects.py tetrominoes                       # half an hour on two cores: 35x35, small networks
     python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `protokp_render` or `protokp_convert`
     python benchmarks/train_objects.py tetrominoes --full --device cuda --minutes 500  # Table 10's settings at 112x112
-    python benchmarks/train_objects.py tetrominoes --evaluate               # only judge the weights in models/
-    python benchmarks/train_objects.py tetrominoes --evaluate --write       # centre and judge them with the library as it is, and keep that
+    python benchmarks/train_objects.py tetrominoes --evaluate               # only evaluate the weights in models/
+    python benchmarks/train_objects.py tetrominoes --evaluate --write       # centre and evaluate them with the current library, and keep that
 
 A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), stops by itself before `--minutes` are over,
-and goes on from there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
+and resumes from there when called again; a finished run leaves benchmarks/results/NAME.json and models/NAME.
 `--stop-after` ends one call early without changing the plan, which is how a long run is cut into pieces.
 """
 
@@ -42,7 +42,7 @@ FULL_EPOCHS = 400  # of Table 10's settings: about the paper's number of iterati
 
 
 def learner(a):
-    "The run's learner, its options and the sets it is judged on"
+    "The run's learner, its options and the sets it is evaluated on"
     given = dict(preset='clevr6' if a.data == 'clevr' else a.data) if a.full else {}
     if a.data == 'tetrominoes':
         options = PRESETS['tetrominoes'] if a.full else TETROMINOES_RECIPE
@@ -80,7 +80,7 @@ def learner(a):
     return learn, options, test, ObjectsDataset(a.valid).names
 
 
-def judged(model, test, names):
+def evaluated(model, test, names):
     return {
         k: {n: number(v) for n, v in evaluate_scenes(model, f(), names, n_keypoints=K).items()}
         for k, (f, K) in test.items()
@@ -102,12 +102,12 @@ def keep(out, name, model, row, names):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('data', choices=['tetrominoes', 'clevr'])
-    p.add_argument('--train', help='objects file to learn from (clevr)')
-    p.add_argument('--valid', help='objects file to judge on, at most 6 objects are taken (clevr)')
-    p.add_argument('--more', help='objects file with up to 10 objects, judged with K = 10 (clevr)')
+    p.add_argument('--train', help='objects file to train on (clevr)')
+    p.add_argument('--valid', help='objects file to evaluate on, at most 6 objects are taken (clevr)')
+    p.add_argument('--more', help='objects file with up to 10 objects, evaluated with K = 10 (clevr)')
     run_options(p, 30)
     p.add_argument(
-        '--write', action='store_true', help='with --evaluate: centre them anew and write the figures'
+        '--write', action='store_true', help='with --evaluate: centre them again and write the figures'
     )
     a = p.parse_args()
     if a.data == 'clevr' and not (a.valid and (a.train or a.evaluate)):
@@ -128,7 +128,7 @@ def main():
             model.centre_types(
                 [learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(CENTRED)]
             )
-        figures = judged(model, test, names)
+        figures = evaluated(model, test, names)
         if a.write:
             keep(
                 a.out, name, model, dict(json.loads(results.read_text()), figures=figures, judged=code), names
@@ -148,7 +148,7 @@ def main():
         sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
 
     model = learn.model.eval()
-    figures = judged(model, test, names)
+    figures = evaluated(model, test, names)
     row = dict(
         run=name,
         data=made,

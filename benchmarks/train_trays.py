@@ -1,10 +1,10 @@
-"""A folder of photographs, as `protokp_train` learns it: 200 synthetic trays of parts, judged on 128 others.
+"""A folder of photographs, as `protokp_train` learns it: 200 synthetic trays of parts, evaluated on 128 others.
 
     python benchmarks/train_trays.py                        # everything that is missing from the results, 6 minutes a run
     python benchmarks/train_trays.py recipe --seeds 0       # some of it
     python benchmarks/train_trays.py --evaluate                # the weights in models/trays again
 
-Rows are added run by run, and a run that was stopped goes on; they are in benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
+Rows are added run by run, and a run that was stopped resumes; they are in benchmarks/results/trays.json; the recipe's first seed leaves its weights in models/trays.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from protokp.models.protokp import ProtoKP
 from protokp.training.monitor import FlipScoreMapCallback
 
 RESULTS, MODEL = HERE / 'results' / 'trays.json', HERE.parent / 'models' / 'trays'
-PICTURES, JUDGED, EPOCHS, LR = 200, 128, 24, 3e-3
+N_TRAIN, N_TEST, EPOCHS, LR = 200, 128, 24, 3e-3
 TRAIN_SEED, TEST_SEED = 11, 99
 
 # name -> (options of `folder_learner`, seeds); not the library's: `upright`, `bf16`, `pictures`
@@ -45,19 +45,16 @@ def read():
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else []
 
 
-def pictures(d, n=PICTURES):
-    "Photographs to learn from, and others with the truth about them"
+def pictures(d, n=N_TRAIN):
+    "Training photographs, and test photographs with their ground truth"
     if n:
         write_tray_folder(d / 'trays', n, seed=TRAIN_SEED)
-    write_tray_folder(d / 'judged', JUDGED, seed=TEST_SEED, truth=d / 'judged.csv')
+    write_tray_folder(d / 'test', N_TEST, seed=TEST_SEED, truth=d / 'test.csv')
 
 
 def evaluate(model, folder):
-    "Shares of things found, of those with the right type once types are named by their most frequent kind, and of things found twice"
-    table, truth = (
-        predict_images(model, folder / 'judged', progress=False),
-        pd.read_csv(folder / 'judged.csv'),
-    )
+    "Shares of parts found, of those with the right type once types are named by their most frequent kind, and of parts found twice"
+    table, truth = (predict_images(model, folder / 'test', progress=False), pd.read_csv(folder / 'test.csv'))
     matched = match_ground_truth(table, truth)
     found = matched[matched.found > 0]
     named = found.groupby('type').kind.transform(lambda k: k.mode()[0])
@@ -76,7 +73,7 @@ def evaluate(model, folder):
 
 
 def live(table, truth):
-    "Types whose keypoints mostly lie on things, those that somebody would keep"
+    "Types whose keypoints mostly lie on parts, those that a user would keep"
     on = {
         t: 1 - match_ground_truth(rows, truth).attrs['spare'] / len(rows) for t, rows in table.groupby('type')
     }
@@ -86,7 +83,7 @@ def live(table, truth):
 def run(name, seed):
     options, _ = RUNS[name]
     kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16', 'pictures')}
-    n = options.get('pictures', PICTURES)
+    n = options.get('pictures', N_TRAIN)
     set_seed(seed)
     code = commit()
     with tempfile.TemporaryDirectory() as d:
@@ -127,7 +124,7 @@ def run(name, seed):
         learn.save_pretrained(
             MODEL,
             seed=seed,
-            data=f'{PICTURES} photographs of `write_tray_folder(seed={TRAIN_SEED})`',
+            data=f'{N_TRAIN} photographs of `write_tray_folder(seed={TRAIN_SEED})`',
             minutes=row['minutes'],
             commit=code,
         )
@@ -139,7 +136,9 @@ def main():
     p.add_argument('names', nargs='*', help='runs to make; all if left out')
     p.add_argument('--seeds', type=int, nargs='*', help='only these')
     p.add_argument('--minutes', type=float, default=float('inf'), help='begin no run later than this')
-    p.add_argument('--evaluate', action='store_true', help='judge the committed weights and change nothing')
+    p.add_argument(
+        '--evaluate', action='store_true', help='evaluate the committed weights and change nothing'
+    )
     a = p.parse_args()
     if a.evaluate:
         with tempfile.TemporaryDirectory() as d:

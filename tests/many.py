@@ -22,7 +22,7 @@ BATCH, EPOCH, VALID = (
     8,
     24,
     33,
-)  # images a step, whoever has them; images an epoch; images to judge, which do not divide
+)  # images per step over all processes; images per epoch; images to evaluate on, which do not divide
 DIGITS = dict(kernel_size=9, width=4, depth=1, lr_prototypes=0.005)
 PIECES = dict(
     kernel_size=9,
@@ -42,7 +42,7 @@ CASES = dict(
     double=dict(DIGITS, start=0.3, warmup=0.3, memory=2, fits=2),  # prototypes by k-means, and a second fit
     layers=dict(
         PIECES, start=0.3, warmup=0.3, memory=2
-    ),  # layers in chunks, a background, scenes to judge by
+    ),  # layers in chunks, a background, scenes to evaluate on
     halves=dict(DIGITS, start=0.3, warmup=0.3, steps_of=2),
 )  # each step of two batches
 
@@ -115,7 +115,7 @@ def train(case, folder, fixed=True, whole=BATCH, double=True, fits=1, steps_of=1
         learn.model.double()
     calls = iter(range(1000))
 
-    def views(x):  # an image of a step is warped alike, whoever has it
+    def views(x):  # an image of a step is warped alike in every process
         step, i = divmod(next(calls), steps_of)
         part = slice((i * n + rank) * bs, (i * n + rank + 1) * bs)
         every = x.new_zeros(whole, *x.shape[1:])

@@ -152,7 +152,7 @@ def chromium():
 
 
 class Notebook:
-    "The notebook as somebody sees it"
+    "The notebook as a user sees it"
 
     def __init__(self, page, url):
         self.page, self.url = page, url
@@ -244,7 +244,7 @@ class Notebook:
 
 
 def explore(page, url, folder, names=('first', 'second'), shots=None, cut=0.85):
-    "All that somebody does with it"
+    "All that a user does with it"
 
     def shot(name):
         return shots and Path(shots) / f'explorer_{name}.png'

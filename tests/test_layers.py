@@ -273,7 +273,7 @@ def test_prediction_needs_no_learner():
 
 
 def test_learner_needs_no_object_metrics():
-    "The learner loads neither object metrics nor pictures of layers"
+    "The learner loads neither object metrics nor layer figures"
     loaded = modules_after(f'import {LIB}.training.learner')
     assert not loaded & {f'{LIB}.metrics.objects', f'{LIB}.visualize.layers'}
 

@@ -1,4 +1,4 @@
-"What the README promises, done: its ten lines run on a folder of pictures and give the shapes they say"
+"What the README promises, done: its ten lines run on a folder of images and give the shapes they say"
 
 import json
 import re

@@ -124,7 +124,7 @@ class TypeNames:
 
 
 def _tidy_name(
-    name: str,  # as somebody typed it
+    name: str,  # as typed by the user
 ) -> str:  # without line breaks and outer blanks
     "Normalise a name to one line; raises `ValueError`"
     if not isinstance(name, str) or not name.strip():

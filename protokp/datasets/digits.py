@@ -131,7 +131,7 @@ def _fetch(root):
 
 def _mnist_files(
     root: Path,  # folder of MNIST
-    train: bool,  # the digits to learn from, or the others
+    train: bool,  # the training digits, or the held-out ones
     download: bool,  # have torchvision fetch what is missing
 ) -> tuple:  # paths of images and labels
     "Find or download the two files of one MNIST split; raises `FileNotFoundError` or `OSError`"
@@ -146,7 +146,7 @@ def _mnist_files(
 # %% ../../nbs/api/datasets/02_digits.ipynb #6a3877ac
 def mnist_sprites(
     root: str = None,  # folder of MNIST; fastai's data folder if omitted
-    train: bool = True,  # the digits to learn from, or the held-out ones
+    train: bool = True,  # the training digits, or the held-out ones
     size: int = _BOX,  # side of a sprite, pixels
     download: bool = False,  # have torchvision fetch what is missing
 ) -> Sprites:  # 60 000 or 10 000 of them, if all are there
@@ -165,11 +165,11 @@ def mnist_sprites(
 # %% ../../nbs/api/datasets/02_digits.ipynb #6645627b
 _HARD_DIGITS, _HARD_CANVAS = 9, (80, 80)  # digits in a scene; its height and width, pixels
 _HARD_APART = 10  # least distance of two digits in x or in y, pixels: no two boxes share more than half
-_HARD_SEED = {True: 0, False: 1}  # of the scenes to learn from, and of those to evaluate on
+_HARD_SEED = {True: 0, False: 1}  # of the training scenes, and of the test scenes
 
 
 def mnist_hard_like(
-    train: bool = True,  # scenes to learn from, or to evaluate on: other digits, other places
+    train: bool = True,  # training scenes, or test scenes: other digits, other places
     root: str = None,  # folder of MNIST; fastai's data folder if omitted
     seed: int = None,  # another seed, other scenes; `_HARD_SEED` if omitted
 ) -> Scenes:  # call it with scene numbers
@@ -273,7 +273,7 @@ class MNISTHard(Dataset):
     def __init__(
         self,
         root: str,  # folder with train.txt, train_labels.txt, train_keypoints.npy, and the same for test
-        train: bool = True,  # the images to learn from, or the others
+        train: bool = True,  # the training images, or the test images
     ):
         root, mode = Path(root), 'train' if train else 'test'
         self.paths = _hard_paths(root, mode)

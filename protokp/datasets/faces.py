@@ -477,7 +477,7 @@ class Faces:
     yaw: float = 25.0  # how far a head turns to either side, degrees
     pitch: float = 10.0  # how far up or down
     roll: float = 20.0  # how far it leans to either side
-    variety: float = 1.0  # of looks, 0 to 1: one family, or everybody
+    variety: float = 1.0  # of looks, 0 to 1: 0 one family, 1 everyone
     clutter: float = 0.6  # of the ground, 0 to 1
     ground: float = 1.0  # how far its colours go from grey, 0 to 1: a studio, or anywhere
     noise: float = 0.03  # of every pixel, up to so much either way

@@ -576,7 +576,7 @@ def h36m_dataloaders(
     bs: int = 32,  # frames a batch
     crop: str = None,  # 'person' for a square around the joints, else the whole frame
     every: int = 1,  # take every so many frames of each sequence
-    train: tuple = _H36M_TRAIN,  # subjects to learn from
+    train: tuple = _H36M_TRAIN,  # training subjects
     test: tuple = _H36M_TEST,  # subjects to evaluate on, the validation set
     num_workers: int = 0,  # processes that read frames
     device=None,  # fastai's default if omitted

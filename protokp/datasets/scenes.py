@@ -69,7 +69,7 @@ _HELD_OUT = 0.2  # share of the digits kept for evaluation
 
 def sklearn_digits(
     size: int = 16,  # side of a sprite, pixels
-    train: bool = True,  # the digits to learn from, or the held-out ones
+    train: bool = True,  # the training digits, or the held-out ones
 ) -> Sprites:  # 1438 or 359 digits
     "Load scikit-learn's handwritten digits as sprites; the split is fixed and by digit"
     from sklearn.datasets import load_digits

@@ -287,7 +287,7 @@ def _turned(
 # %% ../../nbs/api/datasets/11_trays.ipynb #a0d56559
 _WALNUT = (0.40, 0.27, 0.18), (0.17, 0.11, 0.07)  # light and dark wood
 _GREYS = (0.29, 0.30, 0.32), (0.12, 0.13, 0.15)  # light and dark mat
-_RINGS = 6  # of wood, an image's side
+_RINGS = 6  # of wood, per image side
 
 
 def _wood(

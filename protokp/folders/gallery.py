@@ -323,8 +323,8 @@ def gallery_cards(
     min_score = types.min_score if min_score is None else min_score
     table = _type_table(found, types, min_score).query('count>0')[:max_types]
     side = side or _usual_side(model, found.keypoints, found.images.shape[-2:])
-    paint = _pictures_of(model, found, table.type.tolist(), side)
-    brightest = paint.max().clamp(min=1e-6) if len(paint) else 1
+    maps = _pictures_of(model, found, table.type.tolist(), side)
+    brightest = maps.max().clamp(min=1e-6) if len(maps) else 1
     return [
         TypeCard(
             r.type,
@@ -334,7 +334,7 @@ def gallery_cards(
             to_numpy_image((p / brightest)[None]),
             [to_numpy_image(c) for c in _crops(found, *_typical(found, r.type, n, min_score), side)],
         )
-        for r, p in zip(table.itertuples(), paint)
+        for r, p in zip(table.itertuples(), maps)
     ]
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #aeec0732
@@ -571,7 +571,7 @@ class _Frame:
     epoch: int  # epochs trained
     keypoints: Keypoints  # of the images shown
     image: Tensor  # (n,C,H,W) reconstructions
-    pictures: Tensor  # (M,S,S) what the prototypes paint, 0 or more
+    pictures: Tensor  # (M,S,S) contribution maps of the prototypes, 0 or more
 
 
 class Filmstrip(Callback):

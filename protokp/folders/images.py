@@ -268,19 +268,19 @@ def split_files(
     groups: list = None,  # what each belongs to, a film say; each its own group if omitted
     valid_pct: float = 0.1,  # share to evaluate on
     seed: int = 0,  # of the draw
-) -> tuple:  # indices to learn from, indices to evaluate on; one group at least in each
+) -> tuple:  # training indices, validation indices; at least one group in each
     "Split files so that no group is on both sides; raises `ValueError`"
     groups = list(range(n)) if groups is None else list(groups)
     if len(groups) != n:
         raise ValueError(f'groups: got {len(groups)} for {n} files, wanted one each')
     if not 0 <= valid_pct < 1:
         raise ValueError(
-            f'valid_pct: got {valid_pct}, wanted 0 or more and less than 1, to leave some to learn from'
+            f'valid_pct: got {valid_pct}, wanted 0 or more and less than 1, to leave some to train on'
         )
     count = Counter(groups)
     if len(count) < 2:
         raise ValueError(
-            f'got {len(count)} group of {n} files, wanted at least two, one to learn from and one '
+            f'got {len(count)} group of {n} files, wanted at least two, one to train on and one '
             'to evaluate on'
         )
     names, valid = random.Random(seed).sample(list(count), len(count)), set()

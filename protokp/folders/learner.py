@@ -20,7 +20,7 @@ from ..training.learner import DEFAULT_RECIPE, KeypointLearner, keypoint_learner
 from ..training.monitor import CollapseMonitor, FlipScoreMapCallback
 
 # %% ../../nbs/api/folders/05_learner.ipynb #cff82d6a
-_EPOCH_STEPS = 50  # batches of an epoch, about
+_EPOCH_STEPS = 50  # batches per epoch, about
 _FOLDER_RECIPE = dict(
     DEFAULT_RECIPE, stride=2, padding='reflection', start=0.25
 )  # what a folder of photographs is learned with
@@ -28,7 +28,7 @@ _FOLDER_RECIPE = dict(
 
 def _repeat_training(
     dls: KeypointDataLoaders,  # changed in place
-    # how often an epoch takes each image; so often that it has about `_EPOCH_STEPS` batches if omitted
+    # how many times an epoch uses each image; about `_EPOCH_STEPS` batches per epoch if omitted
     times: int = None,
 ) -> int:  # how often
     "Repeat the training set so that few images still make long epochs"

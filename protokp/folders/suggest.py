@@ -7,7 +7,7 @@ __all__ = ['sample_images', 'KernelSizeSuggestion', 'suggest_kernel_size', 'NKey
            'suggest_min_score', 'suggest_n_keypoints', 'SettingsSuggestion', 'suggest_settings']
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #04461c5d
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -72,7 +72,7 @@ def sample_images(
     return check_images(images.as_subclass(Tensor).detach().cpu(), images.shape[1])
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #5ad196aa
-_DEGREE, _ROUNDS = 2, 6  # of the surface; how often the weights of the pixels are drawn anew
+_DEGREE, _ROUNDS = 2, 6  # of the surface; how often the weights of the pixels are drawn again
 _LEAST = 1e-3  # difference of colour that is never too far off
 _FAINT = 0.5 / 255  # less than half a level of grey is nothing
 _FEW = 5  # images from which on what they have in common is ground
@@ -181,6 +181,7 @@ class KernelSizeSuggestion:
     profile: Tensor  # (R+1,) autocorrelation by shift
     image: Tensor  # (C,H,W), one of the images
     place: tuple  # x, y: the middle of what stands out most in it, pixels
+    spacing: float = 1.0  # pixels between neighbouring shifts of the profile
 
     def __repr__(self):
         if self.value is None:
@@ -232,7 +233,7 @@ def plot(
     axs = plt.subplots(1, 2, figsize=(5.5, 1.9), layout='constrained')[1] if axs is None else axs
     axs[0].imshow(to_numpy_image(self.image), interpolation='nearest')
     axs[0].axis('off')
-    axs[1].plot(self.profile)
+    axs[1].plot(torch.arange(len(self.profile)) * self.spacing, self.profile)
     axs[1].axhline(0, c='k', lw=0.5)
     axs[1].set_ylim(min(-0.15, self.profile.min()), 0.5)
     axs[1].set_xlabel('shift, px', fontsize=8)
@@ -254,7 +255,7 @@ _BINS, _SMOOTH, _DEEP, _SIDE = (
     0.7,
     0.5,
     0.05,
-)  # of the histogram; of Scott's width; height of a valley, of its hills; share of the scores on either side
+)  # of the histogram; of Scott's width; of a valley to its modes; share of the scores on either side
 
 
 def _score_density(
@@ -275,8 +276,8 @@ def _first_valley(
     if len(s) < 2 or s.max() == s.min():
         return None
     density, below = _score_density(s), np.histogram(s, _BINS, (0, 1))[0].cumsum() / len(s)
-    hills = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
-    low = np.flatnonzero((density < _DEEP * hills) & (below >= _SIDE) & (below <= 1 - _SIDE))
+    modes = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
+    low = np.flatnonzero((density < _DEEP * modes) & (below >= _SIDE) & (below <= 1 - _SIDE))
     if not len(low):
         return None
     first = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)[0]
@@ -362,7 +363,7 @@ class MinScoreSuggestion:
 
     def __repr__(self):
         if self.value is None:
-            return 'no cut: the scores have one hill; all are objects, or K is too small to tell'
+            return 'none suggested (the histogram has a single mode: all are objects, or K is too small)'
         return (
             f'min_score={self.value:.2f}, {100 * (self.scores >= self.value).mean():.0f} % of the '
             'keypoints are above'
@@ -375,7 +376,7 @@ def suggest_min_score(
     "Suggest a score threshold from the histogram of scores; raises `ValueError`"
     scores = found.score.to_numpy() if isinstance(found, pd.DataFrame) else np.asarray(found, float).ravel()
     if not np.isfinite(scores).all() or (len(scores) and (scores.min() < 0 or scores.max() > 1)):
-        raise ValueError('scores: got some that are no numbers from 0 to 1, wanted those of real keypoints')
+        raise ValueError('scores: got values outside [0, 1] or NaN, wanted finite scores of valid keypoints')
     return MinScoreSuggestion(_first_valley(scores), scores)
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #0e36651a
@@ -459,7 +460,7 @@ def plot(
         self.scores,
         self.value,
         'score',
-        'one hill' if self.value is None else f'min_score={self.value:.2f}',
+        'single mode' if self.value is None else f'min_score={self.value:.2f}',
         np.linspace(0, 1, 51),
     )
     if len(self.scores):
@@ -493,6 +494,26 @@ def _smaller(
     return size if scale == 1 else tuple(max(step, round(s * scale / step) * step) for s in size)
 
 
+def _at_size(
+    window: KernelSizeSuggestion,  # with a value
+    size: tuple,  # (h, w) pixels
+) -> KernelSizeSuggestion:
+    "Express a suggestion in the pixels of a smaller image"
+    scale = size[0] / window.image.shape[-2]
+
+    def odd(side):
+        return max(3, round(side * scale) // 2 * 2 + 1)
+
+    return replace(
+        window,
+        value=odd(window.value),
+        range=window.range and tuple(map(odd, window.range)),
+        image=F.interpolate(window.image[None], size, mode='bilinear', antialias=True)[0],
+        place=tuple(scale * p for p in window.place),
+        spacing=scale * window.spacing,
+    )
+
+
 def suggest_settings(
     path: str,  # folder, or a list of files
     size=None,  # pixels: a square or (h, w), where it is known
@@ -510,8 +531,8 @@ def suggest_settings(
         window = suggest_kernel_size(path, size, **some)
         kernel_size = window.value
         if kernel_size and not given:
-            small = _smaller(size, kernel_size)
-            size, kernel_size = small, max(3, round(kernel_size * small[0] / size[0]) // 2 * 2 + 1)
+            window = _at_size(window, _smaller(size, kernel_size))
+            size, kernel_size = tuple(window.image.shape[-2:]), window.value
     if not n_keypoints and kernel_size:
         number = _count_peaks(path, kernel_size, size=size, **some)
         n_keypoints = number.value

@@ -392,7 +392,7 @@ class InstanceEvaluator:
         return dict(
             found=len(errors) / max(self.there, 1),
             false=(self.instances - len(errors)) / max(self.images, 1),
-            error=100 * errors.double().mean().item(),
+            error=100 * errors.cpu().double().mean().item(),
             n=self.there,
             n_images=self.images,
         )

@@ -81,7 +81,7 @@ def mutual_information(
     table: Tensor,  # (M,L) counts
 ) -> float:  # 0 to 1
     "Compute normalised mutual information of type and label; 0 where either is constant"
-    joint = table.double() / table.sum().clamp(min=1)
+    joint = table.cpu().double() / table.sum().clamp(min=1).cpu()
 
     def entropy(p):
         return -torch.special.xlogy(p, p).sum()

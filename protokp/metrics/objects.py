@@ -46,7 +46,7 @@ def _contingency(
     true: Tensor,  # (B,H,W) integer labels, 0 or more
     pred: Tensor,  # (B,H,W) integer labels, 0 or more
     ignore: int = 0,  # true label whose pixels are omitted; None keeps all
-) -> Tensor:  # (B,T,Q) float64
+) -> Tensor:  # (B,T,Q) float64, on the CPU
     "Count pixels by true and predicted label, one table per image; raises `ValueError`"
     if true.shape != pred.shape or true.ndim != 3:
         raise ValueError(
@@ -62,14 +62,14 @@ def _contingency(
     B, T, Q = len(true), int(true.max()) + 1, int(pred.max()) + 1
     cell = (torch.arange(B, device=true.device)[:, None] * T + true) * Q + pred
     cell = cell.flatten() if ignore is None else cell[true != ignore]
-    return cell.bincount(minlength=B * T * Q).view(B, T, Q).double()
+    return cell.bincount(minlength=B * T * Q).view(B, T, Q).cpu().double()
 
 # %% ../../nbs/api/metrics/01_objects.ipynb #b9af70b5
 def adjusted_rand_index(
     true: Tensor,  # (B,H,W) integer labels
     pred: Tensor,  # (B,H,W) integer labels
     ignore: int = 0,  # true label whose pixels are omitted, the background; None keeps all
-) -> Tensor:  # (B,) float64, 1 at best, about 0 for chance; NaN for an image without a pixel that counts
+) -> Tensor:  # (B,) float64 on the CPU: 1 at best, about 0 for chance; NaN where no pixel counts
     "Compute the adjusted Rand index of two segmentations; raises `ValueError`"
 
     def pairs(n):
@@ -311,7 +311,7 @@ class SceneEvaluator:
         values: Tensor,  # of any shape
     ):
         "Add values to a figure's mean"
-        self.sums[figure] += values.double().sum().item()
+        self.sums[figure] += values.cpu().double().sum().item()
         self.counts[figure] += values.numel()
 
     def mean(

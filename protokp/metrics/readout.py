@@ -214,7 +214,7 @@ def adam_readout(
             (v[i] @ weights - p[i]).square().sum(1).mean().backward()
             opt.step()
             schedule.step()
-    return Readout(weights.detach().double(), mean, 0.0, len(v), layout)
+    return Readout(weights.detach().cpu().double(), mean, 0.0, len(v), layout)
 
 # %% ../../nbs/api/metrics/02_readout.ipynb #fa0c23f8
 def _facing(
@@ -269,7 +269,7 @@ def _random_keypoints(
 # %% ../../nbs/api/metrics/02_readout.ipynb #11b9ead3
 def _one_instance(
     truth: LandmarkTruth,  # of B images
-) -> tuple:  # truth of the n images that show somebody, with F=1, and which these are, (B,) bool
+) -> tuple:  # truth of the n images that show a face, with F=1, and which these are, (B,) bool
     "Return the ground truth of images with one face or person each; raises `ValueError`"
     there = truth.there
     if (there.sum(1) > 1).any():
@@ -416,7 +416,7 @@ def readout_error(
     "Fit a read-out on some images and evaluate it on others; raises `ValueError`"
     readouts = _fit_landmarks(model, fit, n_keypoints, swap=swap, seed=seed, progress=progress, **options)
     errors = _evaluate_landmarks(model, valid, readouts, n_keypoints, swap, seed + 1, progress)
-    mean = {k: 100 * e.double().mean().item() for k, e in errors.items()}
+    mean = {k: 100 * e.cpu().double().mean().item() for k, e in errors.items()}
     return LandmarkResult(
         mean['found'],
         100 * errors['found'].mean(0),

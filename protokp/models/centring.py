@@ -22,10 +22,18 @@ def _left_out_change(
     layers: Tensor,  # (B,K,4,H,W) logits
 ) -> Tensor:  # (B,K,H,W) mean absolute change over the colours
     "Compute how much the blend of layers changes without each layer"
-    rgb, alpha = layers[:, :, :3].double().sigmoid(), layers[:, :, 3:].double().softmax(1)
-    mine = alpha * rgb
-    others = (mine.sum(1, keepdim=True) - mine) / (1 - alpha).clamp(min=torch.finfo(alpha.dtype).tiny)
-    return (alpha * (rgb - others)).abs().mean(2).to(layers.dtype)
+    exact = layers.to(torch.promote_types(layers.dtype, torch.float32))
+    rgb, logits = exact[:, :, :3].sigmoid(), exact[:, :, 3:]
+    alpha = logits.softmax(1)
+    changes = []
+    for k in range(layers.shape[1]):
+        without = logits.clone()
+        without[
+            :, k
+        ] = -torch.inf  # shared out again, as `1 - alpha` has no digits left where one layer is opaque
+        others = (without.softmax(1) * rgb).sum(1).nan_to_num()  # black if there is no other
+        changes.append((alpha[:, k] * (rgb[:, k] - others)).abs().mean(1))
+    return torch.stack(changes, 1).to(layers.dtype)
 
 # %% ../../nbs/api/models/02_centring.ipynb #06f74dde
 @torch.no_grad()
@@ -71,29 +79,29 @@ def _aligned(
 
 
 @torch.no_grad()
-def _type_paint(
+def _type_maps(
     model: ProtoKP,  # trained
     kps: list,  # Keypoints of batches
     size: tuple,  # (H, W) of the images
     group: SingleProcess = _SINGLE_PROCESS,  # processes that measure together, each its own batches
-    # paint (M,2H-1,2W-1) in a window with the keypoint in the middle, seen (M,2H-1,2W-1) bool, count (M,) of
+    # maps (M,2H-1,2W-1) in a window with the keypoint in the middle, seen (M,2H-1,2W-1) bool, count (M,) of
     # keypoints
 ) -> tuple:
     "Average the contribution maps of each type"
     (H, W), M = size, model.n_prototypes
     zeros = model.prototypes.detach().new_zeros
-    paint, seen, count = zeros(M, 2 * H - 1, 2 * W - 1), zeros(M, 2 * H - 1, 2 * W - 1), zeros(M)
+    maps, seen, count = zeros(M, 2 * H - 1, 2 * W - 1), zeros(M, 2 * H - 1, 2 * W - 1), zeros(M)
     for kp in kps:
         keep = kp.real.flatten()
         kind = kp.type.flatten()[keep]
         shifted, inside = _aligned(
             contribution_maps(model, kp, size).flatten(0, 1)[keep], kp.xy.detach().flatten(0, 1)[keep]
         )
-        paint.index_add_(0, kind, shifted)
+        maps.index_add_(0, kind, shifted)
         seen.index_add_(0, kind, inside)
         count.index_add_(0, kind, torch.ones_like(kind, dtype=count.dtype))
-    paint, seen, count = map(group.all_reduce, (paint, seen, count))
-    return paint / seen.clamp(min=1), seen > 0, count
+    maps, seen, count = map(group.all_reduce, (maps, seen, count))
+    return maps / seen.clamp(min=1), seen > 0, count
 
 # %% ../../nbs/api/models/02_centring.ipynb #f24029f5
 _CLEAR = 0.25  # of the maximum (above the median): what counts as rendered
@@ -101,15 +109,15 @@ _TRIM = 0.02  # share of the rendered mass omitted on each side of the box
 
 
 def _extent_of(
-    paint: Tensor,  # (M,h,w) with the keypoint in the middle
+    maps: Tensor,  # (M,h,w) with the keypoint in the middle
     seen: Tensor,  # (M,h,w) bool, where an image reached; the rest says nothing
 ) -> (
     tuple
 ):  # offset (M,2) pixels from keypoint to centre, extent (M,4): left, up, right, down from the centre
     "Compute centre and box of each type's contribution, relative to its keypoint; zeros where there is none"
-    M, h, w = paint.shape
-    usual = paint.masked_fill(~seen, torch.nan).flatten(1).nanmedian(1).values.nan_to_num()
-    above = (paint - usual[:, None, None]).masked_fill(~seen, 0)
+    M, h, w = maps.shape
+    usual = maps.masked_fill(~seen, torch.nan).flatten(1).nanmedian(1).values.nan_to_num()
+    above = (maps - usual[:, None, None]).masked_fill(~seen, 0)
     top = above.amax((1, 2), keepdim=True)
     mass = torch.where((above >= _CLEAR * top) & (top > 0), above, 0.0)
 
@@ -129,7 +137,7 @@ def _extent_of(
         return a - grow, b + grow
 
     (x0, x1), (y0, y1) = side(mass.sum(1)), side(mass.sum(2))
-    box = torch.stack([x0, y0, x1, y1], 1) - torch.tensor([(w - 1) / 2, (h - 1) / 2] * 2, device=paint.device)
+    box = torch.stack([x0, y0, x1, y1], 1) - torch.tensor([(w - 1) / 2, (h - 1) / 2] * 2, device=maps.device)
     offset = (box[:, :2] + box[:, 2:]) / 2
     empty = top.flatten() <= 0
     return offset.masked_fill(empty[:, None], 0), (box - offset.repeat(1, 2)).masked_fill(empty[:, None], 0)
@@ -146,8 +154,8 @@ def centre_types(
     was = self.training
     self.eval()
     kps = [self(x, n_reconstruct=0).keypoints for x in batches]
-    paint, seen, _ = _type_paint(self, kps, batches[0].shape[-2:], group)
-    offset, extent = _extent_of(paint, seen)
+    maps, seen, _ = _type_maps(self, kps, batches[0].shape[-2:], group)
+    offset, extent = _extent_of(maps, seen)
     self.type_offset.copy_(offset)
     self.type_extent.copy_(extent)
     self.train(was)
@@ -177,7 +185,7 @@ def centre_keypoints(
     model: ProtoKP,  # trained
     kp: Keypoints,  # of B images
     size: tuple,  # (H, W) of the images
-) -> Keypoints:  # with `centre` and `box` by each keypoint's own paint
+) -> Keypoints:  # with `centre` and `box` by each keypoint's own contribution map
     "Centre every keypoint on its own contribution map"
     B, K = kp.score.shape
     shifted, seen = _aligned(contribution_maps(model, kp, size).flatten(0, 1), kp.xy.flatten(0, 1))

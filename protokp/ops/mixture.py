@@ -61,17 +61,19 @@ def mixture_weights(
 
 # %% ../../nbs/api/ops/03_mixture.ipynb #8357f423
 _VAR = 4e-4  # Σ of eq. (6), Table 10: a variance, so a standard deviation of 0.02
+_UNITS = 2**24  # a weight of 1: what float32 resolves
 
 
 def largest_remainders(
-    weights: Tensor,  # (M,) not negative, sums to 1
-    n: int,  # how many to share out
+    weights: Tensor,  # (M,) not negative, sums to about 1
+    n: int,  # how many to share out, below 2³⁸
 ) -> Tensor:  # (M,) int64, sums to n
     "Apportion n among weights in whole numbers that sum to n"
-    quota = weights.detach().double() * n
-    whole = quota.floor()
-    rank = (quota - whole).argsort(descending=True, stable=True).argsort()
-    return (whole + (rank < n - whole.sum())).long()
+    units = (weights.detach().float() * _UNITS).round().long()  # integers, so the counts sum to n exactly
+    total = units.sum()
+    whole, remainder = units * n // total, units * n % total
+    rank = remainder.argsort(descending=True, stable=True).argsort()
+    return whole + (rank < n - whole.sum())
 
 
 def sample_mixture(

@@ -84,7 +84,7 @@ def prototype_loss(
     prototypes: Tensor,  # (M,C) unit vectors; gradients flow to them
     descriptors: Tensor,  # (N,C) unit vectors, taken without gradient
     var: float = _VAR,  # Σ of eq. (6)
-    n_projections: int = _N_PROJECTIONS,  # random directions, drawn anew each call
+    n_projections: int = _N_PROJECTIONS,  # random directions, drawn at each call
     floor: float = 0.0,  # added to every α of eq. (7)
     about: str = 'mean',  # what σ is measured from: the subset's 'mean', or its 'prototype'
     generator: torch.Generator = None,  # source of the samples' noise, then of the directions

@@ -54,7 +54,7 @@ def splat_each(
 # %% ../../nbs/api/ops/01_render.ipynb #0c046b00
 def alpha_blend(
     layers: Tensor,  # (B,K,4,H,W) logits: red, green, blue, alpha
-    background: Tensor = None,  # (4,H,W) or (B,4,H,W) logits of one more layer, behind nothing in particular
+    background: Tensor = None,  # (4,H,W) or (B,4,H,W) logits of a background layer that competes
 ) -> tuple:  # image (B,3,H,W) in [0,1], alpha (B,K,H,W) summing to 1 over K, or to what the background leaves
     "Blend the layers of all keypoints into one image (Table 9, 'Alpha-Blending'); raises `ValueError`"
     if layers.ndim != 5 or layers.shape[2] != 4:

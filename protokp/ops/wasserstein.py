@@ -42,7 +42,7 @@ def _ascending(
 def sliced_wasserstein(
     x: Tensor,  # (N,C) points
     y: Tensor,  # (N,C) points, as many
-    n_projections: int = _N_PROJECTIONS,  # random directions, drawn anew each call
+    n_projections: int = _N_PROJECTIONS,  # random directions, drawn at each call
     projections: Tensor = None,  # (C,L) unit columns to use instead
     generator: torch.Generator = None,  # source of the directions
 ) -> Tensor:  # scalar

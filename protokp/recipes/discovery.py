@@ -95,7 +95,7 @@ def tetrominoes_learner(
 
 # %% ../../nbs/api/recipes/02_discovery.ipynb #5a56d676
 def clevr_learner(
-    path: str,  # objects file to learn from
+    path: str,  # objects file to train on
     valid_path: str = None,  # objects file to evaluate on after each epoch; a tenth of the other if omitted
     size: int = CLEVR_RECIPE['image_size'],  # side the central crop is resized to, pixels
     bs: int = 8,  # images per batch

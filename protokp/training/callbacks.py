@@ -150,7 +150,7 @@ class PrototypeCallback(Callback):
         self,
         n_steps: int = 5,  # prototype steps per iteration; the released code has 5 on MNIST, 8 elsewhere
         mixture_var: float = _VAR,  # Σ of eq. (6)
-        n_projections: int = _N_PROJECTIONS,  # directions, drawn anew each step
+        n_projections: int = _N_PROJECTIONS,  # directions, drawn at each step
         floor: float = 0.0,  # added to every α of eq. (7); the released code has 0.01
         about: str = 'mean',  # what σ of eq. (7) is measured from; the released code has 'prototype'
         # iterations before prototypes are placed on descriptors, a share of the fit if below 1; 0 leaves them
@@ -211,7 +211,7 @@ def before_train(self: PrototypeCallback):
     )
     if opt.placed is None and self.start and self.begin > opt.iteration + total:
         warnings.warn(
-            f'prototypes rest until iteration {self.begin}, and this fit ends at '
+            f'prototypes stay fixed until iteration {self.begin}, but this fit ends at '
             f'{opt.iteration + total}: no types will be learned. Fit longer, or lower `start` '
             '(below 1 it is a share of the fit)'
         )

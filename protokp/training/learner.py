@@ -237,7 +237,7 @@ def show_results(x: TensorImage, y, samples, outs: ModelOutput, ctxs=None, max_n
 _TAKERS = dict(
     model=ProtoKP, loss=KeypointLoss, pair=PairCallback, prototype=PrototypeCallback, learner=Learner
 )
-_DATA = {'batch_size', 'image_size'}  # of a preset, for whoever makes the DataLoaders
+_DATA = {'batch_size', 'image_size'}  # of a preset, for the code that makes the DataLoaders
 _SET_HERE = 'model loss_func opt_func splitter dls self args kwargs n_keypoints n_prototypes'.split()
 
 

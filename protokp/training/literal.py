@@ -208,7 +208,7 @@ def literal_prototype_steps(
     views: tuple,  # from `literal_pair`
     prototypes,  # optimiser of `model.prototypes`
     options: dict,  # a row of `PRESETS`
-    # (N,C) to use; the encoder runs anew in each step, with gradients, if omitted
+    # (N,C) to use; the encoder runs again in each step, with gradients, if omitted
     descriptors: Tensor = None,
 ) -> Tensor:  # scalar, the last step's distance
     "Update the prototypes with fixed encoder and decoder"

@@ -340,7 +340,7 @@ class CollapseMonitor(Callback):
             [],
             {},
             None,
-        )  # an entry an epoch, over all fits; kind -> sentence, of the last fit
+        )  # one entry per epoch, over all fits; kind -> sentence, of the last fit
 
 
 class MonitorMetric(Metric):

@@ -117,14 +117,14 @@ class ResumeCallback(Callback):
         except Exception as e:
             raise ValueError(
                 f'{self.file}: got a file that torch cannot read ({e}), wanted the state of a run; '
-                'remove it to begin anew'
+                'remove it to start over'
             ) from e
         began = self.state.get('about', {})
         for k, v in self.about.items():
             if began.get(k, v) != v:
                 raise ValueError(
                     f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with '
-                    'that, or begin anew in another folder'
+                    'that, or start over in another folder'
                 )
         self.before, self.done, self.curve = (self.state[k] for k in ('seconds', 'epochs', 'curve'))
         return self.done
