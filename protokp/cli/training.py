@@ -17,6 +17,7 @@ from fastai.torch_core import get_model, set_seed
 from ..core.detections import TypeNames
 from ..core.records import check_n_keypoints
 from ..folders.gallery import collect_gallery, sample_dataset_images, show_gallery
+from ..folders.images import list_images
 from ..folders.learner import _PLACED, _learn_from, refit_prototypes
 from ..folders.suggest import suggest_min_score, suggest_settings
 from ..models.protokp import ProtoKP, has_native_bf16
@@ -150,8 +151,9 @@ def train_folder(
     "Train on a folder or resume, and write all outputs; raises `FileNotFoundError` or `ValueError`"
     out = Path(out)
     set_seed(seed)
-    settings = suggest_settings(path, size, kernel_size, n_keypoints)
-    learn = _learn_from(path, settings, n_prototypes, bs, seed=seed, repeats=repeats, device=device)
+    files = list_images(path)
+    settings = suggest_settings(files, size, kernel_size, n_keypoints)
+    learn = _learn_from(path, files, settings, n_prototypes, bs, seed=seed, repeats=repeats, device=device)
     model = get_model(learn.model)
     check_n_keypoints(model.n_keypoints, model.cells(learn.dls.size))
     chosen = _set_precision(learn, precision)

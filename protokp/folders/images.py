@@ -7,8 +7,11 @@ __all__ = ['open_image', 'image_size', 'to_original_pixels', 'split_files', 'Key
 
 # %% ../../nbs/api/folders/00_images.ipynb #f42ec295
 import io
+import math
+import os
 import random
 import re
+import stat
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +25,11 @@ import torch
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, get_image_files
-from fastai.vision.augment import PadMode, Resize, ResizeMethod
+from fastai.vision.augment import RandTransform, ResizeMethod
 from fastai.vision.core import PILImage
 from fastcore.basics import listify, patch
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
-from fasttransform import Transform
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
@@ -101,41 +103,70 @@ def _from_array(a, stretch):  # (H,W), (H,W,1) grey, (H,W,2) with alpha, (H,W,3)
     return Image.fromarray(a if a.dtype == np.uint8 else _to_bytes(a, stretch))
 
 
+_SIDEWAYS = 5, 6, 7, 8  # EXIF orientations that exchange height and width
+_SPARE = 2  # a JPEG is decoded at no less than this many times the pixels wanted
+
+
+def _upright_size(
+    image: Image.Image,  # opened
+) -> tuple:  # (H, W) pixels, the right way up
+    "Return the size of an image as its EXIF orientation shows it"
+    W, H = image.size
+    return (W, H) if image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS else (H, W)
+
+
+def _drafted(
+    image: Image.Image,  # opened, not yet decoded
+    wanted: tuple,  # (h, w) pixels that the right way up are enough
+) -> Image.Image:  # of the whole image, at its own size or, if it is a JPEG, at an eighth of it or more
+    "Have a JPEG decoded at a fraction of its size"
+    w, h = wanted if _upright_size(image) != image.size[::-1] else wanted[::-1]
+    draft = image.draft(None, (_SPARE * w, _SPARE * h))
+    if draft is None or draft[1][2:] == image.size:
+        return image
+    # sides that the fraction does not divide come out rounded up: the last pixel shows only a part
+    return image.resize(image.size, Image.Resampling.BILINEAR, box=draft[1])
+
+
+def _open(
+    item,  # as `open_image` takes it
+    wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
+    stretch: tuple = None,
+    ground='white',
+) -> tuple:  # `PILImage` of the whole image, in mode RGB; (H, W) of the original
+    "Open any image, a JPEG at a fraction of its size if that is enough"
+    if isinstance(item, Tensor):
+        item = (item.permute(1, 2, 0) if item.ndim == 3 else item).detach().cpu().numpy()
+    if isinstance(item, np.ndarray):
+        item = _from_array(item, stretch)
+    if isinstance(item, Image.Image):
+        image = PILImage(_in_colours(item, stretch, ground))
+        return image, image.size[::-1]
+    if isinstance(item, (str, Path)):
+        status = Path(item).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError('no regular file')  # reading a pipe would wait for ever
+        if not status.st_size:
+            raise ValueError('an empty file')
+    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+        _check_pixels(image)
+        size = _upright_size(image)
+        if wanted is not None:
+            image = _drafted(image, wanted(size) if callable(wanted) else wanted)
+        return PILImage(_in_colours(image, stretch, ground)), size
+
+
 def open_image(
     item,  # path, bytes, open file, PIL image, array (H,W) or (H,W,C), tensor (H,W) or (C,H,W)
     stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
     ground='white',  # behind what is transparent
 ) -> PILImage:  # mode RGB
     "Open any image as fastai's RGB image; raises `FileNotFoundError`, `OSError` or `ValueError`"
-    if isinstance(item, Tensor):
-        item = (item.permute(1, 2, 0) if item.ndim == 3 else item).detach().cpu().numpy()
-    if isinstance(item, np.ndarray):
-        item = _from_array(item, stretch)
-    if isinstance(item, Image.Image):
-        return PILImage(_in_colours(item, stretch, ground))
-    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
-        _check_pixels(image)
-        return PILImage(_in_colours(image, stretch, ground))
-
-# %% ../../nbs/api/folders/00_images.ipynb #c4485299
-class _OpenImage(Transform):
-    "`open_image` as a transform"
-
-    def __init__(
-        self,
-        stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
-        ground='white',  # behind what is transparent
-    ):
-        super().__init__()
-        self.stretch, self.ground = stretch, ground
-
-    def encodes(self, item):
-        return open_image(item, self.stretch, self.ground)
+    return _open(item, None, stretch, ground)[0]
 
 # %% ../../nbs/api/folders/00_images.ipynb #65394b2e
-_SIDEWAYS = 5, 6, 7, 8  # EXIF orientations that exchange height and width
 _WORKERS = 8  # threads that look at files
-_GLANCE = 32  # pixels that a look at a JPEG unpacks at least, along each side
+_GLANCE = 16, 16  # pixels that are enough of an image to see that it can be read
 
 
 def image_size(
@@ -145,15 +176,7 @@ def image_size(
 
     Raises `OSError`, `ValueError` and whatever else Pillow raises.
     """
-    if not Path(path).stat().st_size:
-        raise ValueError('an empty file')
-    with Image.open(path) as image:
-        _check_pixels(image)
-        turned, (W, H) = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS, image.size
-        image.draft(None, (_GLANCE, _GLANCE))
-        image.load()
-        _in_colours(image.crop((0, 0, 1, 1)))
-    return (W, H) if turned else (H, W)
+    return _open(path, _GLANCE)[1]
 
 
 def _attempt(
@@ -183,20 +206,22 @@ def _warn_skipped(
         )
 
 
-def _read_sizes(
+def _read_all(
     files: list,  # paths
     progress: bool = True,  # show a bar
-) -> tuple:  # path -> (H, W) of those that can be read, path -> why of the others
-    "Read the sizes of all files on several threads"
+    read=image_size,  # function of a path
+) -> tuple:  # path -> what `read` returned for those that can be read, path -> why of the others
+    "Read all files on several threads"
     with warnings.catch_warnings(), ThreadPoolExecutor(_WORKERS) as pool:
         warnings.simplefilter(
             'ignore'
         )  # of Pillow about what it can read all the same, and about bombs, which are refused
-        found = pool.map(partial(_attempt, image_size), files)
+        found = pool.map(partial(_attempt, read), files)
         found = list(progress_bar(found, total=len(files), leave=False) if progress else found)
-    return {f: s for f, (s, _) in zip(files, found) if s}, {
-        f: why for f, (s, why) in zip(files, found) if not s
-    }
+    return (
+        {f: value for f, (value, why) in zip(files, found) if not why},
+        {f: why for f, (_, why) in zip(files, found) if why},
+    )
 
 # %% ../../nbs/api/folders/00_images.ipynb #ae5d7f3b
 _METHODS = (ResizeMethod.Squish, ResizeMethod.Crop, ResizeMethod.Pad)
@@ -214,6 +239,10 @@ def _fitted_box(
     size: tuple,  # (H, W) of the original
     fitted: tuple,  # (h, w) that the model sees
     method: str = ResizeMethod.Squish,  # squish, crop or pad
+    place: tuple = (
+        0.5,
+        0.5,
+    ),  # of the rectangle in the original, or the other way round, x and y from 0 to 1
 ) -> tuple:  # left, top, width, height: pixels of the original
     "Return the rectangle of the original that fills the model's image; raises `ValueError`"
     _check_method(method)
@@ -222,16 +251,83 @@ def _fitted_box(
         return 0, 0, W, H
     scale = (min if method == ResizeMethod.Crop else max)(W / w, H / h)
     width, height = int(scale * w), int(scale * h)
-    return int((W - width) / 2), int((H - height) / 2), width, height
+    return int(place[0] * (W - width)), int(place[1] * (H - height)), width, height
 
 
-def _resizing(
+def _resized(
+    image: Image.Image,  # the whole original, perhaps at a fraction of its size
+    size: tuple,  # (H, W) of the original
     fitted: tuple,  # (h, w) that the model sees
     method: str = ResizeMethod.Squish,  # squish, crop or pad
-) -> Resize:  # a fastai transform; call it with `split_idx=1` for what is evaluated
-    "Make the transform that resizes images; raises `ValueError`"
-    _check_method(method)
-    return Resize(fitted, method=method, pad_mode=PadMode.Border)
+    place: tuple = (0.5, 0.5),  # of the rectangle, for crop and pad
+) -> PILImage:  # of `fitted` pixels
+    "Resize the rectangle of an image that fills the model's; raises `ValueError`"
+    left, top, width, height = _fitted_box(size, fitted, method, place)
+    x, y = image.width / size[1], image.height / size[0]
+    box = np.array([left * x, top * y, (left + width) * x, (top + height) * y])
+    if method == ResizeMethod.Pad:
+        wide, high = max(0, math.ceil(-left * x)), max(0, math.ceil(-top * y))
+        right, low = (max(0, math.ceil(b - s)) for b, s in zip(box[2:], image.size))
+        image = Image.fromarray(np.pad(np.asarray(image), ((high, low), (wide, right), (0, 0)), 'edge'))
+        box += [wide, high, wide, high]
+    box = box.clip(0, [*image.size, *image.size])  # of the last bits
+    return PILImage(image.resize(fitted[::-1], Image.Resampling.BILINEAR, box=tuple(box)))
+
+
+def _read_image(
+    item,  # as `open_image` takes it
+    fitted,  # (h, w) that the model sees, or a function of (H, W) that returns them
+    method: str = ResizeMethod.Squish,  # squish, crop or pad
+    stretch: tuple = None,
+    ground='white',
+    place: tuple = (0.5, 0.5),  # of the rectangle, for crop and pad
+) -> tuple:  # `PILImage` of `fitted` pixels, (H, W) of the original
+    "Open an image at the size that the model sees; raises what `open_image` raises"
+
+    def covering(size):  # pixels of the whole that give `fitted` ones in the rectangle
+        h, w = fitted(size) if callable(fitted) else fitted
+        _, _, width, height = _fitted_box(size, (h, w), method)
+        return max(1, math.ceil(h * size[0] / max(height, 1))), max(1, math.ceil(w * size[1] / max(width, 1)))
+
+    image, size = _open(item, covering, stretch, ground)
+    return _resized(image, size, fitted(size) if callable(fitted) else fitted, method, place), size
+
+
+class _ReadImage(RandTransform):
+    "`_read_image` as a transform: in training, crop and pad place the rectangle at random"
+
+    split_idx = None  # in training and in validation
+
+    def __init__(
+        self,
+        fitted: tuple,  # (h, w) that the model sees
+        method: str = ResizeMethod.Squish,  # squish, crop or pad
+        stretch: tuple = None,
+        ground='white',
+        kept: dict = None,  # path -> array (h,w,3), bytes: images that are read already
+    ):
+        super().__init__()
+        self.fitted, self.method, self.stretch, self.ground, self.kept = (
+            fitted,
+            method,
+            stretch,
+            ground,
+            kept or {},
+        )
+        self.place = 0.5, 0.5
+
+    def before_call(self, b, split_idx):
+        "Draw the place of the rectangle"
+        fixed = split_idx or self.method == ResizeMethod.Squish
+        self.place = (0.5, 0.5) if fixed else (random.random(), random.random())
+
+    def encodes(self, item):
+        if isinstance(item, Path) and item in self.kept:
+            return PILImage(Image.fromarray(self.kept[item]))
+        return _read_image(item, self.fitted, self.method, self.stretch, self.ground, self.place)[0]
+
+    def __getstate__(self):  # images stay here: a saved learner and other processes read their own
+        return {**self.__dict__, 'kept': {}}
 
 # %% ../../nbs/api/folders/00_images.ipynb #801972cc
 def to_original_pixels(
@@ -336,22 +432,80 @@ def _there(path, f):  # a name as it is, or below `path`
     return Path(f) if Path(f).exists() else Path(path) / f
 
 
-def _good(files, progress):  # those that can be read, with their sizes; a warning for the others
+_BUDGET = 2**30  # bytes of images that are kept in memory
+
+
+def _check_unique(files):
     if len(set(files)) < len(files):
         raise ValueError(
             f'files: got {len(files) - len(set(files))} more than once, the first is '
             f'{Counter(files).most_common(1)[0][0]}, wanted each once'
         )
-    sizes, skipped = _read_sizes(files, progress)
+
+
+def _read_files(
+    files: list,  # paths, each once
+    size,  # an int for a square, (h, w), or None for the most common one
+    in_memory: bool,  # keep what is read; where it fits `_BUDGET` if None
+    progress: bool,  # show a bar
+    **options,  # of `_read_image`
+) -> tuple:  # path -> (H, W), path -> array (h,w,3), path -> why it was skipped, the size (h, w)
+    "Read each file once, or twice where the most common size is yet to be found; raises `ValueError`"
+    if size is None:
+        sizes, skipped = _read_all(files, progress)
+        size = _usual_size(sizes.values()) if sizes else 1
+    size = _model_size(size, [])
+    fixed = options['method'] == ResizeMethod.Squish
+    if in_memory and not fixed:
+        raise ValueError("in_memory: got True for a method that draws a place, wanted method='squish'")
+    keep = fixed and (3 * size[0] * size[1] * len(files) <= _BUDGET if in_memory is None else in_memory)
+
+    def read(file):
+        if not keep:
+            return image_size(file), None
+        image, original = _read_image(file, size, **options)
+        return original, np.asarray(image)
+
+    found, skipped = _read_all(files, progress, read)
     _warn_skipped(skipped)
-    if len(sizes) < 2:
+    if len(found) < 2:
         raise ValueError(
-            f'got {len(sizes)} images that can be read of {len(files)} files, wanted at least two, '
-            'one to learn from and one to evaluate on'
+            f'got {len(found)} images that can be read of {len(files)} files, wanted at least two, '
+            'one to train on and one to evaluate on'
         )
-    return sizes, skipped
+    kept = {f: array for f, (_, array) in found.items()} if keep else {}
+    return {f: original for f, (original, _) in found.items()}, kept, skipped, size
+
+
+def _usual_workers(
+    kept: dict,  # images in memory
+) -> int:  # processes
+    "Return how many processes read images: none where they are in memory, else half of the CPUs"
+    return 0 if kept else min(_WORKERS, (os.cpu_count() or 2) // 2)
 
 # %% ../../nbs/api/folders/00_images.ipynb #spe55a44
+def _split_readable(
+    readable: list,  # a bool per file
+    groups: list,  # what each file belongs to, or None
+    is_valid: list,  # a bool per file, or None
+    valid_pct: float,
+    seed: int,
+) -> tuple:  # training indices, validation indices, among the readable files; raises `ValueError`
+    "Split the readable files by what is given, else by a share"
+    there = [i for i, good in enumerate(readable) if good]
+    if is_valid is None:
+        return split_files(
+            len(there), None if groups is None else [groups[i] for i in there], valid_pct, seed
+        )
+    train, valid = ([n for n, i in enumerate(there) if bool(is_valid[i]) == side] for side in (False, True))
+    if not train or not valid:
+        raise ValueError(
+            f'got {len(train)} training images and {len(valid)} validation images, wanted at least '
+            'one of each'
+        )
+    return train, valid
+
+
 @patch(cls_method=True)
 def from_lists(
     cls: KeypointDataLoaders,
@@ -367,10 +521,12 @@ def from_lists(
     bs: int = 16,  # images per batch; training makes two views of each
     method: str = ResizeMethod.Squish,  # how: squish, crop or pad
     device=None,  # fastai's default if omitted
-    num_workers: int = 0,  # processes that read images
+    # processes that read images; none where images are in memory, else half of the CPUs if omitted
+    num_workers: int = None,
     stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
     ground='white',  # behind what is transparent
-    progress: bool = True,  # show a bar while files are looked at
+    progress: bool = True,  # show a bar while files are read
+    in_memory: bool = None,  # keep the resized images as bytes; where they fit a gigabyte if omitted
 ) -> KeypointDataLoaders:
     "Make `DataLoaders` from a list of files; raises `ValueError`"
     files = [_there(path, f) for f in fnames]
@@ -379,34 +535,24 @@ def from_lists(
         raise ValueError(f'is_valid: got {len(is_valid)} for {len(files)} files, wanted one each')
     if groups is not None and len(groups) != len(files):
         raise ValueError(f'groups: got {len(groups)} for {len(files)} files, wanted one each')
-    sizes, skipped = _good(files, progress)
-    kept = [i for i, f in enumerate(files) if f in sizes]
-    if is_valid is None:
-        train, valid = split_files(
-            len(kept), None if groups is None else [groups[i] for i in kept], valid_pct, seed
-        )
-    else:
-        train, valid = (
-            [n for n, i in enumerate(kept) if bool(is_valid[i]) == side] for side in (False, True)
-        )
-    if not train or not valid:
-        raise ValueError(
-            f'got {len(train)} images to learn from and {len(valid)} to evaluate on, wanted at '
-            'least one of each'
-        )
-    size, reading = _model_size(size, sizes.values()), dict(stretch=stretch, ground=ground)
+    _check_unique(files)
+    options = dict(method=method, stretch=stretch, ground=ground)
+    sizes, kept, skipped, size = _read_files(files, size, in_memory, progress, **options)
+    train, valid = _split_readable([f in sizes for f in files], groups, is_valid, valid_pct, seed)
     block = DataBlock(
-        blocks=TransformBlock(type_tfms=_OpenImage(**reading), batch_tfms=IntToFloatTensor),
+        blocks=TransformBlock(type_tfms=_ReadImage(size, kept=kept, **options), batch_tfms=IntToFloatTensor),
         splitter=lambda _: (train, valid),
         n_inp=1,
-        item_tfms=[_resizing(size, method), *listify(item_tfms)],
+        item_tfms=listify(item_tfms),
         batch_tfms=batch_tfms,
     )
+    workers = _usual_workers(kept) if num_workers is None else num_workers
     made = block.dataloaders(
-        list(sizes), bs=min(bs, len(train)), val_bs=bs, num_workers=num_workers, device=device, path=path
+        list(sizes), bs=min(bs, len(train)), val_bs=bs, num_workers=workers, device=device, path=path
     )
     dls = cls(*made.loaders, path=path, device=made.device)
-    dls.sizes, dls.skipped, dls.size, dls.method, dls.reading = sizes, skipped, size, method, reading
+    dls.sizes, dls.skipped, dls.size, dls.method = sizes, skipped, size, method
+    dls.reading = dict(stretch=stretch, ground=ground)
     return dls
 
 # %% ../../nbs/api/folders/00_images.ipynb #aae9cd25
@@ -433,7 +579,8 @@ def from_folder(
     item_tfms=None,  # fastai transforms of an image, after it was resized
     batch_tfms=None,  # fastai transforms of a batch
     device=None,  # fastai's default if omitted
-    num_workers: int = 0,  # processes that read images
+    # processes that read images; none where images are in memory, else half of the CPUs if omitted
+    num_workers: int = None,
     valid: str = None,  # subfolder to evaluate on, in place of a share
     group_func=None,  # function of a path: what the image belongs to; no group falls on both sides
     **kwargs,  # of `from_lists`

@@ -6,6 +6,7 @@
 __all__ = ['folder_learner', 'refit_prototypes', 'parse_type_names']
 
 # %% ../../nbs/api/folders/05_learner.ipynb #3d4c200f
+import inspect
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from fastcore.meta import delegates
 
 from ..core.detections import TypeNames
 from .gallery import sample_dataset_images
-from .images import KeypointDataLoaders
+from .images import KeypointDataLoaders, list_images
 from .suggest import suggest_settings
 from ..training.learner import DEFAULT_RECIPE, KeypointLearner, keypoint_learner
 from ..training.monitor import CollapseMonitor, FlipScoreMapCallback
@@ -39,9 +40,29 @@ def _repeat_training(
     return times
 
 
+def _shows(
+    defaults: dict,  # name -> value
+):
+    "Decorate a function whose keywords default to other values than the function it delegates to"
+
+    def decorate(f):
+        signature = inspect.signature(f)
+        parameters = [
+            p.replace(default=defaults[name]) if name in defaults else p
+            for name, p in signature.parameters.items()
+        ]
+        f.__signature__ = signature.replace(parameters=parameters)
+        return f
+
+    return decorate
+
+
+@_shows(_FOLDER_RECIPE)
+@delegates(keypoint_learner, but='dls,n_keypoints,n_prototypes,kernel_size')
 def _learn_from(
     path: str,  # folder of images
-    found,  # `SettingsSuggestion` of the same folder
+    files: list,  # its images, from `list_images`
+    found,  # `SettingsSuggestion` of the same files
     n_prototypes: int = 8,  # M, kinds of objects
     bs: int = 16,  # images per batch
     valid_pct: float = 0.1,  # share to evaluate on
@@ -49,13 +70,13 @@ def _learn_from(
     # times per epoch takes each image; as often as makes about `_EPOCH_STEPS` batches if omitted
     repeats: int = None,
     device=None,  # fastai's default if omitted
-    **kwargs,  # win over `_FOLDER_RECIPE`
+    **kwargs,  # of `keypoint_learner`; win over `_FOLDER_RECIPE`
 ) -> KeypointLearner:  # ready to fit
     "Make a learner on a folder with suggested or given settings; raises `FileNotFoundError` or `ValueError`"
     if found.kernel_size is None:
         raise ValueError(f'kernel_size: got none, and {found.window}; n_keypoints is wanted as well then')
-    dls = KeypointDataLoaders.from_folder(
-        path, size=found.size, bs=bs, valid_pct=valid_pct, seed=seed, device=device
+    dls = KeypointDataLoaders.from_lists(
+        path, files, size=found.size, bs=bs, valid_pct=valid_pct, seed=seed, device=device
     )
     _repeat_training(dls, repeats)
     learn = keypoint_learner(
@@ -65,7 +86,7 @@ def _learn_from(
     return learn
 
 
-@delegates(_learn_from)
+@delegates(_learn_from, but='files,found')
 def folder_learner(
     path: str,  # folder of images, searched in depth
     n_keypoints: int = None,  # K, most objects in an image
@@ -78,7 +99,9 @@ def folder_learner(
 
     Raises `FileNotFoundError` or `ValueError`.
     """
-    return _learn_from(path, suggest_settings(path, size, kernel_size, n_keypoints), n_prototypes, **kwargs)
+    files = list_images(path)
+    settings = suggest_settings(files, size, kernel_size, n_keypoints)
+    return _learn_from(path, files, settings, n_prototypes, **kwargs)
 
 # %% ../../nbs/api/folders/05_learner.ipynb #a7e68dc1
 _PLACED = 192  # images that types are placed on once more in the end

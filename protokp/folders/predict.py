@@ -35,7 +35,7 @@ from protokp.folders.images import (
     _attempt,
     _check_method,
     _model_size,
-    _resizing,
+    _read_image,
     _warn_skipped,
     list_images,
     open_image,
@@ -111,9 +111,8 @@ class ImageView:
         item,  # path or image
     ) -> tuple:  # image (3,h,w) in [0,1], its size (H, W); raises what `open_image` raises
         "Preprocess an image"
-        image = open_image(item, self.stretch, self.ground)
-        size = image.size[::-1]
-        return image2tensor(_resizing(self.fitted(size), self.method)(image, split_idx=1)).float() / 255, size
+        image, size = _read_image(item, self.fitted, self.method, self.stretch, self.ground)
+        return image2tensor(image).float() / 255, size
 
 # %% ../../nbs/api/folders/01_predict.ipynb #6acc1656
 def _training_view(

@@ -7,7 +7,9 @@ __all__ = ['sample_images', 'KernelSizeSuggestion', 'suggest_kernel_size', 'NKey
            'suggest_min_score', 'suggest_n_keypoints', 'SettingsSuggestion', 'suggest_settings']
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #04461c5d
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -24,7 +26,7 @@ from torch import Tensor
 from ..core.detections import table_images
 from ..core.plots import to_numpy_image
 from ..core.records import check_images, check_kernel_size
-from .images import _STEP, _attempt, _model_size, _usual_size, _warn_skipped, image_size
+from .images import _STEP, _WORKERS, _attempt, _model_size, _open, _usual_size, _warn_skipped
 from .predict import ImageView, named_images
 from ..ops.keypoints import nms, top_k
 
@@ -32,16 +34,29 @@ from ..ops.keypoints import nms, top_k
 _SOME = 64  # images that are looked at
 
 
-def _from_files(source, size, n, method):  # evenly from all of them
-    images = named_images(source)
+def _read_some(
+    source,  # for the error
+    images: dict,  # name -> path or image
+    n: int,  # how many
+    read,  # function of a path or image
+) -> list:  # what `read` returned
+    "Read a few images, evenly from all, on several threads; raises `ValueError`"
     every, n = list(images), min(n, len(images))
     names = [every[i * len(every) // n] for i in range(n)]
-    view, _skipped = ImageView(_model_size(size, []), method), {}
-    read = [(name, *_attempt(view, images[name])) for name in names]
-    _warn_skipped({name: why for name, _, why in read if why})
-    if not any(seen for _, seen, _ in read):
-        raise ValueError(f'{source}: got no image that can be read, wanted some')
-    return torch.stack([seen[0] for _, seen, _ in read if seen])
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        found = list(pool.map(partial(_attempt, read), (images[name] for name in names)))
+    _warn_skipped({name: why for name, (_, why) in zip(names, found) if why})
+    found = [value for value, why in found if not why]
+    if not found:
+        where = source if isinstance(source, (str, Path)) else f'{len(images)} images'
+        raise ValueError(f'{where}: got no image that can be read, wanted some')
+    return found
+
+
+def _from_files(source, size, n, method):  # evenly from all of them
+    images = named_images(source)
+    view = ImageView(_model_size(size, []), method)
+    return torch.stack([seen for seen, _ in _read_some(source, images, n, view)])
 
 
 def _from_dls(dls, n):  # of one epoch at most
@@ -519,32 +534,28 @@ def suggest_settings(
     size=None,  # pixels: a square or (h, w), where it is known
     kernel_size: int = None,  # window, odd pixels, where it is known
     n_keypoints: int = None,  # K, where it is known
-    **some,  # of `sample_images`: n, method
+    n: int = _SOME,  # images at most
+    method: str = ResizeMethod.Squish,  # how files are brought to size: squish, crop or pad
 ) -> SettingsSuggestion:
     "Suggest the settings of `folder_learner` from the images; raises `FileNotFoundError` or `ValueError`"
-    window = number = None
-    if size is None:
-        size, given = _usual_size(_sizes(path, some.get('n', _SOME))), False
-    else:
-        size, given = _model_size(size, []), True
+    window, number, given = None, None, size is not None
+    if given and kernel_size and n_keypoints:
+        return SettingsSuggestion(_model_size(size, []), kernel_size, n_keypoints, None, None)
+    # each file is opened once, at a size that is enough for all that is asked
+    wanted = _model_size(size, []) if given else lambda original: _usual_size([original])
+    read = _read_some(path, named_images(path), n, partial(_open, wanted=wanted))
+    images, some = [image for image, _ in read], dict(n=n, method=method)
+    size = _model_size(size, [original for _, original in read])
     if not kernel_size:
-        window = suggest_kernel_size(path, size, **some)
+        window = suggest_kernel_size(images, size, **some)
         kernel_size = window.value
         if kernel_size and not given:
             window = _at_size(window, _smaller(size, kernel_size))
             size, kernel_size = tuple(window.image.shape[-2:]), window.value
     if not n_keypoints and kernel_size:
-        number = _count_peaks(path, kernel_size, size=size, **some)
+        number = _count_peaks(images, kernel_size, size=size, **some)
         n_keypoints = number.value
     return SettingsSuggestion(size, kernel_size, n_keypoints or None, window, number)
-
-
-def _sizes(source, n):  # (H, W) of files, evenly from all that can be read
-    files = list(named_images(source).values())
-    found = [_attempt(image_size, f)[0] for f in files[:: max(1, len(files) // n)]]
-    if not any(found):
-        raise ValueError(f'{source}: got no image that can be read, wanted some')
-    return [f for f in found if f]
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #3b00ca41
 @patch
