@@ -253,7 +253,7 @@ def _fitted_box(
     width, height = int(scale * w), int(scale * h)
     return int(place[0] * (W - width)), int(place[1] * (H - height)), width, height
 
-
+# %% ../../nbs/api/folders/00_images.ipynb #d2be6048
 def _resized(
     image: Image.Image,  # the whole original, perhaps at a fraction of its size
     size: tuple,  # (H, W) of the original
@@ -273,7 +273,7 @@ def _resized(
     box = box.clip(0, [*image.size, *image.size])  # of the last bits
     return PILImage(image.resize(fitted[::-1], Image.Resampling.BILINEAR, box=tuple(box)))
 
-
+# %% ../../nbs/api/folders/00_images.ipynb #bae3071d
 def _read_image(
     item,  # as `open_image` takes it
     fitted,  # (h, w) that the model sees, or a function of (H, W) that returns them
@@ -292,7 +292,7 @@ def _read_image(
     image, size = _open(item, covering, stretch, ground)
     return _resized(image, size, fitted(size) if callable(fitted) else fitted, method, place), size
 
-
+# %% ../../nbs/api/folders/00_images.ipynb #6dd5a25f
 class _ReadImage(RandTransform):
     "`_read_image` as a transform: in training, crop and pad place the rectangle at random"
 
@@ -505,7 +505,7 @@ def _split_readable(
         )
     return train, valid
 
-
+# %% ../../nbs/api/folders/00_images.ipynb #48d002c4
 @patch(cls_method=True)
 def from_lists(
     cls: KeypointDataLoaders,

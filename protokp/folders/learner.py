@@ -39,7 +39,7 @@ def _repeat_training(
     dls.loaders[0] = dls.train.new(dataset=dls.train_ds)
     return times
 
-
+# %% ../../nbs/api/folders/05_learner.ipynb #2405acbc
 def _shows(
     defaults: dict,  # name -> value
 ):
