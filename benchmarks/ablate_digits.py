@@ -167,7 +167,7 @@ def main():
     ]
     for name, seed in todo:
         if time.time() - begin > 60 * a.minutes:
-            sys.exit('time is up; call again to go on')
+            sys.exit('time is up; run again to resume')
         change, _, epochs = RUNS[name]
         row = run(name, change, seed, epochs, a.device)
         add(row)

@@ -158,7 +158,7 @@ class Run:
         return self.a.out / 'runs' / f'{self.name}-{self.a.seed}.pt'
 
     def save(self, seconds):
-        "Everything needed to go on"
+        "Everything needed to resume"
         self.state.parent.mkdir(parents=True, exist_ok=True)
         part = self.state.with_suffix('.part')
         torch.save(

@@ -95,7 +95,7 @@ def main():
         stop_after=a.stop_after,
     )
     if run.done < epochs and run.before < 60 * a.minutes * 0.9:
-        sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+        sys.exit(f'{run.done} of {epochs} epochs done; run again to resume')
 
     model = learn.to_fp32().model.eval()
     as_trained = figures_of(model, a)

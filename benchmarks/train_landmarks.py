@@ -134,7 +134,7 @@ def main():
     learn.to_bf16()
     run = learn.fit_resumable(folder, epochs, lr, minutes=a.minutes, stop_after=a.stop_after)
     if run.done < epochs and run.before < 60 * a.minutes * 0.9:
-        sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+        sys.exit(f'{run.done} of {epochs} epochs done; run again to resume')
 
     model = learn.to_fp32().model.eval()
     row = dict(

@@ -145,7 +145,7 @@ def main():
         stop_after=a.stop_after,
     )
     if run.done < epochs and run.before < 60 * a.minutes * 0.9:
-        sys.exit(f'{run.done} of {epochs} epochs done; call again to go on')
+        sys.exit(f'{run.done} of {epochs} epochs done; run again to resume')
 
     model = learn.model.eval()
     figures = evaluated(model, test, names)

@@ -151,7 +151,7 @@ def main():
         if any((r['name'], r['seed']) == (name, seed) for r in read()):
             continue
         if time.time() - begin > 60 * a.minutes:
-            sys.exit('time is up; call again to go on')
+            sys.exit('time is up; run again to resume')
         row = run(name, seed)
         write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
         print(name, seed, row['figures'], f"{row['minutes']} min", flush=True)

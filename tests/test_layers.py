@@ -1,6 +1,7 @@
 "The notebooks keep their layers: imports only go down, exports are documented, explicit and few"
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -159,13 +160,27 @@ def test_exports_are_short(nb):
 
 @each(NBS)
 def test_cells_are_plain(nb):
-    "Short lines, one statement a line, no empty cell"
+    "Short lines, one statement per line, no empty cell"
     for kind, src in read_cells(nb):
         assert src.strip(), f'{nb.name} has an empty cell'
         if kind != 'code' or 'google.colab' in src:
             continue
         long = [o for o in src.splitlines() if len(o) > MAX_LINE]
         assert not long, f'{nb.name}: {len(long[0])} characters, wanted at most {MAX_LINE}:\n{long[0]}'
+        tree = ast.parse(re.sub(r'^\s*[%!].*$', '', src, flags=re.M))
+        lines = [o.lineno for o in ast.walk(tree) if isinstance(o, ast.stmt)]
+        twice = [line for line in lines if lines.count(line) > 1]
+        assert not twice, f'{nb.name}: several statements on a line:\n{src.splitlines()[twice[0] - 1]}'
+
+
+@each(NBS)
+def test_outputs_are_for_readers(nb):
+    "No committed warning and no path of the machine that ran the notebook"
+    for cell in json.loads(nb.read_text())['cells']:
+        for output in cell.get('outputs', []):
+            text = json.dumps({k: v for k, v in output.items() if k in ('name', 'text', 'traceback')})
+            wrong = output.get('name') == 'stderr' or re.search(r'/(tmp|home|work|root)/', text)
+            assert not wrong, f'{nb.name}: run it again, without warnings and in a temporary folder:\n{text}'
 
 
 @pytest.mark.parametrize(

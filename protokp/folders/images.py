@@ -27,7 +27,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor, get_image_files
 from fastai.vision.augment import RandTransform, ResizeMethod
 from fastai.vision.core import PILImage
-from fastcore.basics import listify, patch
+from fastcore.basics import listify, patch, store_attr
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -128,6 +128,17 @@ def _drafted(
     return image.resize(image.size, Image.Resampling.BILINEAR, box=draft[1])
 
 
+def _check_file(
+    path: str,  # of an image
+):
+    "Check that a file is regular (a pipe never ends) and not empty; raises `OSError` or `ValueError`"
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError('no regular file')
+    if not status.st_size:
+        raise ValueError('an empty file')
+
+
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
@@ -143,11 +154,7 @@ def _open(
         image = PILImage(_in_colours(item, stretch, ground))
         return image, image.size[::-1]
     if isinstance(item, (str, Path)):
-        status = Path(item).stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError('no regular file')  # reading a pipe would wait for ever
-        if not status.st_size:
-            raise ValueError('an empty file')
+        _check_file(item)
     with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
         _check_pixels(image)
         size = _upright_size(image)
@@ -166,7 +173,7 @@ def open_image(
 
 # %% ../../nbs/api/folders/00_images.ipynb #65394b2e
 _WORKERS = 8  # threads that look at files
-_GLANCE = 16, 16  # pixels that are enough of an image to see that it can be read
+_GLANCE = 32, 32  # pixels that a JPEG is decoded to at least, to see that it can be read
 
 
 def image_size(
@@ -176,7 +183,14 @@ def image_size(
 
     Raises `OSError`, `ValueError` and whatever else Pillow raises.
     """
-    return _open(path, _GLANCE)[1]
+    _check_file(path)
+    with Image.open(path) as image:
+        _check_pixels(image)
+        size = _upright_size(image)
+        image.draft(None, _GLANCE)
+        image.load()
+        _in_colours(image.crop((0, 0, 1, 1)))
+    return size
 
 
 def _attempt(
@@ -239,10 +253,8 @@ def _fitted_box(
     size: tuple,  # (H, W) of the original
     fitted: tuple,  # (h, w) that the model sees
     method: str = ResizeMethod.Squish,  # squish, crop or pad
-    place: tuple = (
-        0.5,
-        0.5,
-    ),  # of the rectangle in the original, or the other way round, x and y from 0 to 1
+    # x and y from 0 to 1: where the rectangle lies in the original, or in pad the original in the rectangle
+    place: tuple = (0.5, 0.5),
 ) -> tuple:  # left, top, width, height: pixels of the original
     "Return the rectangle of the original that fills the model's image; raises `ValueError`"
     _check_method(method)
@@ -284,13 +296,16 @@ def _read_image(
 ) -> tuple:  # `PILImage` of `fitted` pixels, (H, W) of the original
     "Open an image at the size that the model sees; raises what `open_image` raises"
 
+    def fit(size):
+        return fitted(size) if callable(fitted) else fitted
+
     def covering(size):  # pixels of the whole that give `fitted` ones in the rectangle
-        h, w = fitted(size) if callable(fitted) else fitted
+        h, w = fit(size)
         _, _, width, height = _fitted_box(size, (h, w), method)
         return max(1, math.ceil(h * size[0] / max(height, 1))), max(1, math.ceil(w * size[1] / max(width, 1)))
 
     image, size = _open(item, covering, stretch, ground)
-    return _resized(image, size, fitted(size) if callable(fitted) else fitted, method, place), size
+    return _resized(image, size, fit(size), method, place), size
 
 # %% ../../nbs/api/folders/00_images.ipynb #6dd5a25f
 class _ReadImage(RandTransform):
@@ -307,14 +322,8 @@ class _ReadImage(RandTransform):
         kept: dict = None,  # path -> array (h,w,3), bytes: images that are read already
     ):
         super().__init__()
-        self.fitted, self.method, self.stretch, self.ground, self.kept = (
-            fitted,
-            method,
-            stretch,
-            ground,
-            kept or {},
-        )
-        self.place = 0.5, 0.5
+        store_attr('fitted,method,stretch,ground')
+        self.kept, self.place = kept or {}, (0.5, 0.5)
 
     def before_call(self, b, split_idx):
         "Draw the place of the rectangle"
@@ -435,7 +444,10 @@ def _there(path, f):  # a name as it is, or below `path`
 _BUDGET = 2**30  # bytes of images that are kept in memory
 
 
-def _check_unique(files):
+def _check_unique(
+    files: list,  # paths
+):
+    "Check that no file is given twice; raises `ValueError`"
     if len(set(files)) < len(files):
         raise ValueError(
             f'files: got {len(files) - len(set(files))} more than once, the first is '
@@ -516,7 +528,7 @@ def from_lists(
     seed: int = 0,  # of the split
     item_tfms=None,  # fastai transforms of an image, after it was resized
     batch_tfms=None,  # fastai transforms of a batch
-    is_valid: list = None,  # a bool a file, True to evaluate on; instead of a split by share
+    is_valid: list = None,  # a bool per file, True for validation; instead of a split by share
     size=80,  # pixels: a square, (h, w), or None for the most common one
     bs: int = 16,  # images per batch; training makes two views of each
     method: str = ResizeMethod.Squish,  # how: squish, crop or pad

@@ -40,10 +40,10 @@ def _repeat_training(
     return times
 
 # %% ../../nbs/api/folders/05_learner.ipynb #2405acbc
-def _shows(
+def _with_defaults(
     defaults: dict,  # name -> value
 ):
-    "Decorate a function whose keywords default to other values than the function it delegates to"
+    "Show these defaults in a signature that is delegated to another function"
 
     def decorate(f):
         signature = inspect.signature(f)
@@ -57,7 +57,7 @@ def _shows(
     return decorate
 
 
-@_shows(_FOLDER_RECIPE)
+@_with_defaults(_FOLDER_RECIPE)
 @delegates(keypoint_learner, but='dls,n_keypoints,n_prototypes,kernel_size')
 def _learn_from(
     path: str,  # folder of images

@@ -186,7 +186,7 @@ def _figures_of(
 # %% ../../nbs/api/training/06_monitor.ipynb #3b7758ec
 _LOWER = ('w_cluster', 'w_feature', 'lr_prototypes')  # too high does harm
 _GENTLE = dict(
-    start='let prototypes rest at first', warmup='let the cluster loss rise slowly'
+    start='keep prototypes fixed at first', warmup='let the cluster loss rise slowly'
 )  # off does harm
 
 
@@ -197,7 +197,7 @@ def _advice(
 ) -> str:  # a clause
     "Suggest changes towards `DEFAULT_RECIPE`"
     said = [
-        f'lower {k} from {options[k]:g} (RECIPE has {DEFAULT_RECIPE[k]:g})'
+        f'lower {k} from {options[k]:g} (DEFAULT_RECIPE has {DEFAULT_RECIPE[k]:g})'
         for k in names
         if k in _LOWER and options.get(k, 0) > DEFAULT_RECIPE[k]
     ]
