@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from configparser import ConfigParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,12 +74,20 @@ def shell(path):
     return sh
 
 
+def warnings_are_errors():
+    "Turn warnings of this library into errors; a notebook that shows one catches it"
+    from protokp.core.files import ProtokpWarning
+
+    warnings.filterwarnings('error', category=ProtokpWarning)
+
+
 def run(path, flags):
     "Run the notebook's cells up to the first that fails; (cells run, code cells, report of the failure)"
     cells = read_cells(path)
     code = [(i, s) for i, (t, s) in enumerate(cells) if t == 'code' and s.strip()]
     todo = [] if skip_exec(cells) else [o for o in code if not skips(o[1], flags)]
     sh = shell(path)
+    warnings_are_errors()
     for n, (i, src) in enumerate(todo):
         with capture_output() as out:
             res = sh.run_cell(directives(src)[1])

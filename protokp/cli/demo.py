@@ -23,16 +23,18 @@ def _write_demo(
     "Evaluate, print, and write `found.png`, `figures.json` and the model"
     import matplotlib.pyplot as plt
 
+    from protokp.core.files import atomic_path, write_files
     from protokp.recipes.digits import _N_DIGITS, _N_JUDGED, _figures_table, demo_figure, evaluate_digits
 
     figures = evaluate_digits(model)
     print(f'\n{_N_JUDGED * _N_DIGITS} held-out digits in {_N_JUDGED} scenes, ', end='')
     print(f'after {card["minutes"]:.1f} minutes of training:\n{_figures_table(figures)}\n')
-    demo_figure(model).savefig(out / 'found.png', dpi=150)
+    with atomic_path(out / 'found.png') as part:
+        demo_figure(model).savefig(part, dpi=150, format='png')
     plt.close('all')
     model.save_pretrained(out / 'model', figures=figures, **card)
     row = dict(seed=card['seed'], minutes=card['minutes'], **figures)
-    (out / 'figures.json').write_text(json.dumps(row, indent=1))
+    write_files({out / 'figures.json': json.dumps(row, indent=1)})
     print(f'image: {out / "found.png"}\nmodel: {out / "model"}   (ProtoKP.from_pretrained)')
 
 # %% ../../nbs/api/cli/01_demo.ipynb #182d60ed
@@ -48,9 +50,10 @@ def protokp_demo(
     "Train on scenes of handwritten digits without labels and evaluate on held-out ones"
     from fastai.torch_core import set_seed
 
+    from protokp.core.utils import check_device
     from protokp.recipes.digits import _CANVAS, _N_DIGITS, DIGITS_RECIPE, demo_model, digits_learner
 
-    out = Path(out)
+    out, device = Path(out), check_device(device)
     out.mkdir(parents=True, exist_ok=True)
     if pretrained:
         model = demo_model()

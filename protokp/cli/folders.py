@@ -9,32 +9,33 @@ __all__ = ['protokp_train', 'protokp_name', 'protokp_predict', 'protokp_export']
 from pathlib import Path
 
 from .runner import command
+from ..core.options import OptionError, parse_image_size
 
 # %% ../../nbs/api/cli/03_folders.ipynb #2db02bb6
 @command
 def protokp_train(
     path: str,  # folder of unlabelled images, searched recursively
     out: str = 'protokp_model',  # output folder: model, figures, log, checkpoint
-    n_keypoints: int = 0,  # maximum objects per image; estimated from the images if omitted
+    n_keypoints: int = None,  # maximum objects per image; estimated from the images if omitted
     n_prototypes: int = 8,  # types to learn; rather too many, since types can be merged later
-    kernel_size: int = 0,  # about the size of an object, odd pixels; estimated from the images if omitted
-    size: str = '',  # side in pixels, or height,width; as small as the objects allow if omitted
+    kernel_size: int = None,  # about the size of an object, odd pixels; estimated from the images if omitted
+    size: str = None,  # side in pixels, or height,width; as small as the objects allow if omitted
     epochs: int = 24,  # of about 50 steps each
     lr: float = 3e-3,  # maximum learning rate
     bs: int = 16,  # images per batch
-    repeats: int = 0,  # times each image is used per epoch; about 50 steps per epoch if omitted
+    repeats: int = None,  # times each image is used per epoch; about 50 steps per epoch if omitted
     precision: str = 'auto',  # of the networks: auto, float32 or bf16
-    minutes: float = 0,  # stop after this time of training over all calls; no limit if omitted
+    minutes: float = None,  # stop after this time of training over all calls; no limit if omitted
     seed: int = 0,  # of weights and split
-    device: str = '',  # cpu, cuda or mps; the fastest available if omitted
+    device: str = None,  # cpu, cuda or mps; the fastest available if omitted
 ):
     "Train on a folder of unlabelled images; rerun to resume"
-    from protokp.cli.training import parse_image_size, train_folder
+    size = parse_image_size(size)
+    from protokp.cli.training import train_folder
 
-    settings = dict(n_keypoints=n_keypoints or None, n_prototypes=n_prototypes)
-    settings |= dict(kernel_size=kernel_size or None, size=parse_image_size(size), repeats=repeats or None)
-    run = dict(epochs=epochs, lr=lr, bs=bs, precision=precision, minutes=minutes or None, seed=seed)
-    train_folder(path, out, **settings, **run, device=device or None)
+    settings = dict(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, size=size)
+    run = dict(epochs=epochs, lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
+    train_folder(path, out, **settings, **run, device=device)
 
 # %% ../../nbs/api/cli/03_folders.ipynb #e0086403
 def _model_folder(
@@ -49,7 +50,7 @@ def _model_folder(
 def protokp_name(
     model: str,  # folder of `protokp_train`, or of a saved model
     names: str,  # "0=bolt,3=nut,4=nut,5=-": equal names merge types, - drops one; "" prints the names
-    min_score: float = -1.0,  # drop keypoints scoring below this, 0 to 1; saved with the model
+    min_score: float = None,  # drop keypoints scoring below this, 0 to 1; saved with the model
 ):
     "Name, merge or drop the learned types"
     from protokp.core.detections import load_type_names, save_type_names
@@ -58,9 +59,9 @@ def protokp_name(
 
     path = _model_folder(model)
     types = parse_type_names(load_type_names(ProtoKP.from_pretrained(path)), names)
-    if min_score >= 0:
+    if min_score is not None:
         types = types.cut(min_score)
-    if names or min_score >= 0:
+    if names or min_score is not None:
         save_type_names(path, types)
     for t in types.kept:
         print(f'{types.names[t]}: {", ".join(str(i) for i, m in enumerate(types.merged) if m == t)}')
@@ -76,13 +77,15 @@ def _save_crops(
     source: str,  # folder that the names of the images start from, or the one image
     path: str,  # folder to write into, a subfolder per type
 ) -> int:  # number of crops
-    "Write a crop around each keypoint as PNG files, named after image and keypoint"
+    "Write a crop around each keypoint as a PNG file, named after type, image and keypoint, within the folder"
+    from protokp.core.files import atomic_path, safe_name
     from protokp.folders.predict import crop_keypoints
 
     for row, crop in zip(table.itertuples(), crop_keypoints(table, source)):
-        file = Path(path) / row.name / f'{Path(row.image).stem}_{row.keypoint}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
-        crop.save(file)
+        image = [safe_name(p) for p in Path(row.image).parts if p not in ('/', '..')]
+        file = Path(path, f'{row.type} {safe_name(row.name)}', *image[:-1], f'{image[-1]} {row.keypoint}.png')
+        with atomic_path(file) as part:
+            crop.save(part, 'png')
     return len(table)
 
 
@@ -91,22 +94,21 @@ def protokp_predict(
     model: str,  # folder of `protokp_train`, or of a saved model
     items: str,  # a folder of images, searched recursively, or one image
     out: str,  # file to write: .csv, .parquet, .json (COCO) or .xml (CVAT)
-    format: str = '',  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
-    n_keypoints: int = 0,  # maximum objects per image; as in training if omitted
-    min_score: float = -1.0,  # drop keypoints scoring below this; as saved with the model if omitted
-    size: str = '',  # side in pixels, height,width, or own; as in training if omitted
-    crops: str = '',  # folder for a crop of each object, sorted by type; none if omitted
+    format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
+    n_keypoints: int = None,  # maximum objects per image; as in training if omitted
+    min_score: float = None,  # drop keypoints scoring below this; as saved with the model if omitted
+    size: str = None,  # side in pixels, height,width, or own; as in training if omitted
+    crops: str = None,  # folder for a crop of each object, sorted by type; none if omitted
     bs: int = 16,  # images per batch
 ):
     "Predict keypoints and types and write them to a file"
-    from protokp.cli.training import parse_image_size
-    from protokp.export.tables import export_detections
+    size = size if size == 'own' else parse_image_size(size)
+    from protokp.export.tables import detect_format, export_detections
     from protokp.folders.predict import predict_images
 
-    size = size if size == 'own' else parse_image_size(size)
-    min_score = None if min_score < 0 else min_score
-    table = predict_images(_model_folder(model), items, bs, size, n_keypoints or None, min_score)
-    written = export_detections(table, out, format or None)
+    format = detect_format(out, format)  # before hours of work
+    table = predict_images(_model_folder(model), items, bs, size, n_keypoints, min_score)
+    written = export_detections(table, out, format)
     print(f'{len(table)} objects in {len(table.attrs["images"])} images: {written}')
     if crops:
         print(f'{_save_crops(table, items, crops)} crops: {crops}')
@@ -116,17 +118,17 @@ def _read_table(
     path: str,  # .csv or .parquet, written by `protokp_predict`
 ):  # detections
     "Read a detections table; raises `FileNotFoundError` or `ValueError`"
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing; wanted a table written by protokp_predict')
+    from protokp.core.files import check_file
+
+    path = check_file(path, 'a table written by protokp_predict')
     if path.suffix == '.csv':
         from protokp.export.tables import from_csv
 
         return from_csv(path)
     if path.suffix == '.parquet':
-        from pandas import read_parquet
+        from protokp.export.tables import from_parquet
 
-        return read_parquet(path)
+        return from_parquet(path)
     raise ValueError(
         f'{path}: got the extension {path.suffix!r}, wanted .csv or .parquet, which lose nothing'
     )
@@ -136,17 +138,24 @@ def _read_table(
 def protokp_export(
     source: str,  # a table (.csv, .parquet), or the folder of a model
     out: str,  # file to write: .csv, .parquet, .json (COCO), .xml (CVAT), or .onnx of a model
-    format: str = '',  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
-    n_keypoints: int = 0,  # of an ONNX model: maximum objects per image; as in training if omitted
+    format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
+    n_keypoints: int = None,  # of an ONNX model: maximum objects per image; as in training if omitted
 ):
     "Convert detections to another format, or a model to ONNX"
     if Path(source).is_dir():
+        if format or Path(out).suffix.lower() != '.onnx':
+            raise OptionError(
+                f'out: got {out!r} and format {format} for a model, wanted a file that ends in .onnx'
+            )
         from protokp.export.onnx import export_onnx
         from protokp.models.protokp import ProtoKP
 
-        written = export_onnx(ProtoKP.from_pretrained(_model_folder(source)), out, n_keypoints or None)
+        written = export_onnx(ProtoKP.from_pretrained(_model_folder(source)), out, n_keypoints)
     else:
-        from protokp.export.tables import export_detections
+        if n_keypoints:
+            raise OptionError(f'n_keypoints: got {n_keypoints} for a table, wanted it for a model only')
+        from protokp.export.tables import detect_format, export_detections
 
-        written = export_detections(_read_table(source), out, format or None)
+        format = detect_format(out, format)
+        written = export_detections(_read_table(source), out, format)
     print(f'{written}: {Path(written).stat().st_size / 1e3:.0f} kB')

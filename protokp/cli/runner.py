@@ -6,6 +6,9 @@
 __all__ = ['capture_output', 'command']
 
 # %% ../../nbs/api/cli/00_runner.ipynb #91ff47d2
+import inspect
+import os
+import re
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import wraps
@@ -15,23 +18,49 @@ from pathlib import Path
 from fastcore.script import anno_parser
 
 from .. import __version__
+from ..core.options import OptionError, check_options
 
 # %% ../../nbs/api/cli/00_runner.ipynb #4acb1a40
-_EXPECTED = (OSError, ValueError, ImportError)  # errors of input and environment
+# errors of input and environment: one line; others are bugs and keep their traceback
+_EXPECTED = (OSError, ValueError, ImportError, FloatingPointError, MemoryError)
+_DONE, _ERROR, _USAGE, _INTERRUPTED = 0, 1, 2, 130  # exit codes
+_FASTAI = re.compile(r'Exception occured in `\w+` when calling event `\w+`:\s*')  # what it adds
+
+
+def _line(
+    error: BaseException,  # any
+) -> str:
+    "Return the message of an error as one line"
+    return ' '.join(_FASTAI.sub('', str(error)).split()) or type(error).__name__
 
 
 def _one_line_errors(
     f,  # function of a command
-):  # the function, whose expected errors are one line on stderr and exit code 1
+):  # the function, which checks its options first and ends with an exit code
     "Wrap a command so that its errors are one line on stderr"
+
+    def end(message, code):
+        print(f'{f.__name__}: {message}', file=sys.stderr)
+        sys.exit(code)
 
     @wraps(f)
     def run(*args, **kwargs):
         try:
+            check_options(**inspect.signature(f).bind(*args, **kwargs).arguments)
             return f(*args, **kwargs)
+        except OptionError as e:
+            end(_line(e), _USAGE)
+        except BrokenPipeError:  # whoever read the output has enough of it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_ERROR)
         except _EXPECTED as e:
-            print(f'{f.__name__}: {e}', file=sys.stderr)
-            sys.exit(1)
+            end(_line(e), _ERROR)
+        except RuntimeError as e:
+            if type(e).__name__ != 'OutOfMemoryError':  # of torch, which is imported late
+                raise
+            end(f'{_line(e)}; take a smaller batch or size', _ERROR)
+        except KeyboardInterrupt:
+            end('interrupted', _INTERRUPTED)
 
     return run
 
@@ -88,6 +117,7 @@ def command(
             with _plain_progress():
                 return checked(*args, **kwargs)
         parser = anno_parser(f)
+        parser.epilog = 'Exit codes: 0 done, 1 error, 2 usage, 130 interrupted.'
         parser.add_argument('--version', action='version', version=f'{f.__name__} {__version__}')
         arguments = [_respelled(a, parser._option_string_actions) for a in sys.argv[1:]]
         options = vars(parser.parse_args(arguments))

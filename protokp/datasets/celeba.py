@@ -15,11 +15,12 @@ import torch
 from fastai.data.core import DataLoaders
 from fastai.torch_core import TensorImage
 from fastprogress.fastprogress import progress_bar
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 import protokp.datasets.loaders  # noqa: F401, teaches `show_batch` landmarks
+from ..core.files import atomic_path, open_picture
 from ..core.landmarks import FACE_LANDMARKS, LandmarkTruth, landmark_truth
 
 # %% ../../nbs/api/datasets/09_celeba.ipynb #432c6e81
@@ -162,9 +163,9 @@ def _headers(folder, names, progress):  # (W, H) by name, and what is wrong with
     sizes, wrong = {}, {}
     for n in progress_bar(names) if progress and names else names:
         try:
-            with Image.open(Path(folder) / n) as im:
+            with open_picture(Path(folder) / n) as im:
                 sizes[n] = im.size
-        except (UnidentifiedImageError, OSError) as e:
+        except (OSError, ValueError) as e:
             wrong[n] = str(e)
     return sizes, wrong
 
@@ -181,12 +182,11 @@ def _frame(sizes):
 
 
 def _keep(sizes, cache):  # whole or not at all
-    part = cache.with_suffix(f'.{os.getpid()}.tmp')
     try:
-        sizes.to_csv(part)
-        os.replace(part, cache)
+        with atomic_path(cache) as part:
+            sizes.to_csv(part)
     except OSError:
-        part.unlink(missing_ok=True)
+        pass  # a folder that may only be read: they are looked at again next time
 
 
 def _image_sizes(
@@ -314,14 +314,14 @@ def _read_resized(
 ) -> tuple:  # image (3,H,W) in [0,1], and the (W, H) in pixels of the file
     "Decode an image once and resize the whole of it; raises `ValueError`"
     try:
-        with Image.open(path) as im:
+        with open_picture(path) as im:
             W, H = im.size
             im.draft('RGB', (_DRAFT * size[1], _DRAFT * size[0]))
             step = round(max(W / im.size[0], H / im.size[1]))  # 1, 2, 4 or 8
             im = im.convert('RGB').resize(
                 size[::-1], Image.Resampling.BILINEAR, box=(0, 0, W / step, H / step)
             )
-    except OSError as e:
+    except (OSError, ValueError) as e:
         raise ValueError(f'{path}: cannot be decoded ({e}); fetch it again') from e
     return torch.from_numpy(np.array(im)).permute(2, 0, 1).float() / 255, (W, H)
 

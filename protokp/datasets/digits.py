@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.datasets import MNIST
 
+from ..core.files import check_file, file_errors
 from .loaders import TensorObjects, open_scene_item
 from .scenes import Scenes, Sprites, resize_sprites
 
@@ -33,17 +34,10 @@ _IDX_TYPES = {
 }  # of the numbers, by the third byte
 
 
-def _unpack(path):  # the bytes of a file, unzipped if they were zipped, and whether they are all there
-    raw = path.read_bytes()
-    if raw[:2] != b'\x1f\x8b':
-        return raw, True
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        return unzip.decompress(raw), unzip.eof
-    except zlib.error as e:
-        raise ValueError(f'{path}: damaged gzip data ({e}), wanted an IDX file; fetch it again') from e
+_LONGEST = 1 << 30  # bytes of an IDX file: MNIST has 47 MB, the largest of its kin 316 MB
+_PROBE = 1 << 12  # bytes of a gzipped file that are inflated to see its header
 
-# %% ../../nbs/api/datasets/02_digits.ipynb #6291be51
+
 def _shape(data):
     return tuple(np.frombuffer(data[4 : 4 + 4 * data[3]], '>u4').tolist())
 
@@ -54,19 +48,46 @@ def _size(data):  # bytes an IDX file must have, as far as its beginning tells
     return 4 + 4 * data[3] + prod(_shape(data)) * np.dtype(_IDX_TYPES[data[2]]).itemsize
 
 
-def read_idx(
-    path: str,  # of an IDX file, gzipped or not
-) -> np.ndarray:  # of the shape and type its header names
-    "Read an IDX file, whole or not at all; raises `FileNotFoundError` or `ValueError`"
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing; wanted an IDX file such as train-images-idx3-ubyte.gz')
-    data, whole = _unpack(path)
+def _check_magic(data, path):  # that these bytes begin an IDX file of reasonable size
     if len(data) >= 4 and (data[:2] != b'\0\0' or data[2] not in _IDX_TYPES):
         raise ValueError(
             f'{path}: got magic number {data[:4].hex()}, wanted 0000, a type from 08 to 0e and the '
             'number of dimensions; this is no IDX file'
         )
+    if _size(data) > _LONGEST:
+        raise ValueError(f'{path}: got a header of {_size(data)} bytes, wanted at most {_LONGEST}')
+
+
+def _unpack(
+    path,
+):  # the bytes of a file, unzipped if they were zipped, one more than wanted if there are more
+    with open(path, 'rb') as f:
+        head = f.read(_PROBE)
+        if head[:2] != b'\x1f\x8b':
+            _check_magic(head, path)
+            return head + f.read(max(_size(head) + 1 - len(head), 0)), True
+        unzip = zlib.decompressobj(wbits=31)
+        try:
+            data = unzip.decompress(head, _PROBE)
+            _check_magic(data, path)
+            while len(data) <= _size(data) and not unzip.eof:
+                more = unzip.unconsumed_tail or f.read(_PROBE)
+                if not more:
+                    break
+                data += unzip.decompress(more, _size(data) + 1 - len(data))
+        except zlib.error as e:
+            raise ValueError(f'{path}: damaged gzip data ({e}), wanted an IDX file; fetch it again') from e
+        return data, unzip.eof or len(data) > _size(data)
+
+# %% ../../nbs/api/datasets/02_digits.ipynb #6291be51
+def read_idx(
+    path: str,  # of an IDX file, gzipped or not
+) -> np.ndarray:  # of the shape and type its header names
+    "Read an IDX file, whole or not at all; raises `FileNotFoundError` or `ValueError`"
+    path = Path(path)
+    check_file(path, 'an IDX file such as train-images-idx3-ubyte.gz')
+    data, whole = _unpack(path)
+    _check_magic(data, path)
     if len(data) != _size(data) or not whole:
         raise ValueError(
             f'{path}: got {len(data)} bytes{"" if whole else " of a gzip stream cut short"}, wanted '
@@ -247,12 +268,8 @@ def _hard_boxes(
 ) -> Tensor:  # (n,9,4) centre x, y, width, height, pixels
     "Read the boxes of one split; raises `FileNotFoundError` or `ValueError`"
     file = _need(root / f'{mode}_keypoints.npy')
-    try:
+    with file_errors(file, f'an array ({n},{_HARD_DIGITS},3) of numbers'):
         a = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as e:
-        raise ValueError(
-            f'{file}: cannot be read ({e}), wanted an array ({n},{_HARD_DIGITS},3) of numbers'
-        ) from e
     if a.shape != (n, _HARD_DIGITS, 3):
         raise ValueError(
             f'{file}: got shape {a.shape} for {n} images in {mode}.txt, wanted '

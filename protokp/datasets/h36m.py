@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import protokp.datasets.loaders  # noqa: F401, teaches `show_batch` landmarks
+from ..core.files import open_picture
 from ..core.landmarks import LandmarkTruth, landmark_truth
 from .figures import JOINT_NAMES, MIRRORED_JOINTS
 
@@ -498,17 +499,17 @@ def _open_frame(
     "Open one frame; raises `FileNotFoundError` or `ValueError`"
     path = seq.images / seq.files[i]
     try:
-        with Image.open(path) as f:
+        with open_picture(path) as f:
             image = f.convert('RGB')
     except FileNotFoundError:
         raise FileNotFoundError(
             f'{path} is missing; it was there when the dataset was made, or its folder was'
         ) from None
-    except OSError as e:
+    except (OSError, ValueError) as e:
         raise ValueError(f'{path}: got no readable image ({e}); fetch it again') from None
     if not masked:
         return image
-    with Image.open(seq.masks / f'{path.stem}.png') as f:
+    with open_picture(seq.masks / f'{path.stem}.png') as f:
         mask = np.array(f.convert('L').resize(image.size, Image.Resampling.NEAREST)) > 0
     return Image.fromarray(np.array(image) * mask[..., None])
 

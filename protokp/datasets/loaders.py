@@ -6,6 +6,8 @@
 __all__ = ['TensorObjects', 'open_scene_item', 'SceneBlock', 'scene_dataloaders']
 
 # %% ../../nbs/api/datasets/01_loaders.ipynb #57103291
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import torch
 from fastai.data.block import DataBlock, TransformBlock
@@ -17,9 +19,10 @@ from fastai.vision.data import get_grid
 from fasttransform import ItemTransform
 from torch import Tensor
 
+from ..core.files import open_picture
 from ..core.ground_truth import split_objects
 from ..core.landmarks import LandmarkTruth
-from ..core.plots import show_landmarks, to_numpy_image, type_colour
+from ..core.plots import literal_text, show_landmarks, to_numpy_image, type_colour
 
 # %% ../../nbs/api/datasets/01_loaders.ipynb #3c59bf41
 class TensorObjects(TensorBase):
@@ -67,6 +70,9 @@ def open_scene_item(
     "Return a scene number unchanged; open anything else as an image (3,H,W) in [0,1]"
     if isinstance(o, (int, Tensor)):
         return o
+    if isinstance(o, (str, Path)):
+        with open_picture(o) as image:
+            o = image.convert('RGB')
     return TensorImage(image2tensor(PILImage.create(o)).float() / 255)
 
 
@@ -123,7 +129,7 @@ def show_batch(
                 plt.Rectangle((c - s / 2).tolist(), *s.tolist(), fill=False, ec=type_colour(l), lw=1)
             )
             ax.annotate(
-                names[l] if names else str(l),
+                literal_text(names[l] if names else l),
                 (c - s / 2).tolist(),
                 xytext=(2, -8),
                 textcoords='offset points',

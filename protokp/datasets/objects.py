@@ -10,6 +10,7 @@ __all__ = ['stack_scenes', 'write_shard', 'merge_shards', 'check_objects_file', 
 import json
 import os
 import shutil
+from errno import ENOSPC
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -27,7 +28,9 @@ from fastprogress.fastprogress import progress_bar
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..core.files import atomic_path, check_file, file_errors, write_files
 from ..core.ground_truth import SceneTruth, scene_truth
+from ..core.options import check_options
 from ..core.plots import colour_segmentation, to_numpy_image
 from .tetrominoes import _COLOURS
 from protokp.datasets.tfrecords import (
@@ -161,20 +164,16 @@ def write_shard(
 ) -> Path:  # of the shard
     "Write one shard atomically; raises `ValueError`"
     arrays, shard = stack_scenes(scenes), _shard_path(path, i)
-    shard.parent.mkdir(parents=True, exist_ok=True)
-    part = shard.with_suffix(f'.{os.getpid()}.tmp')
-    try:
-        with h5py.File(part, 'w') as f:
-            for k, a in arrays.items():
-                if k == 'count':
-                    f[k] = a
-                else:
-                    _create(f, k, a.shape, a.dtype)[...] = a
-            f.attrs.update(_attributes(attrs))
-        os.replace(part, shard)
-    finally:
-        part.unlink(missing_ok=True)
-    return shard
+    with h5py.File(shard.name, 'w', driver='core', backing_store=False) as f:  # HDF5 crashes on a full disk
+        for k, a in arrays.items():
+            if k == 'count':
+                f[k] = a
+            else:
+                _create(f, k, a.shape, a.dtype)[...] = a
+        f.attrs.update(_attributes(attrs))
+        f.flush()
+        content = f.id.get_file_image()
+    return write_files({shard: content})
 
 
 def _missing_shards(
@@ -223,6 +222,9 @@ def _copy(shards, f):  # all their scenes, chunk by chunk
         start += n
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #5e4ebdc5
+_ROOM = 1.05  # bytes that must be free to merge shards, in bytes of the shards
+
+
 def merge_shards(
     path: str,  # of the objects file
     n: int,  # shards it is made of
@@ -241,48 +243,32 @@ def merge_shards(
             f'{_parts_folder(path)}: got {n - len(missing)} of {n} shards, {", ".join(missing[:3])} '
             'missing, wanted all; write those of missing_shards'
         )
-    attrs, part = _same(shards), path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with h5py.File(part, 'w') as f:
-            _copy(shards, f)
-            f.attrs.update(
-                {
-                    **attrs,
-                    **_attributes(
-                        dict(
-                            format=_FILE_FORMAT,
-                            version=_FILE_VERSION,
-                            name=name,
-                            names=names,
-                            source=source,
-                            seed=seed,
-                        )
-                    ),
-                }
-            )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    about = dict(format=_FILE_FORMAT, version=_FILE_VERSION, name=name, names=names, source=source, seed=seed)
+    attrs, wanted = _same(shards), sum(s.stat().st_size for s in shards)
+    if (free := shutil.disk_usage(path.parent).free) < _ROOM * wanted:
+        raise OSError(ENOSPC, f'{free} bytes are free, wanted {int(_ROOM * wanted)}', str(path))
+    with atomic_path(path) as part, h5py.File(part, 'w') as f:
+        _copy(shards, f)
+        f.attrs.update({**attrs, **_attributes(about)})
     shutil.rmtree(_parts_folder(path))
     return path
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #45920b63
 def _open(path):  # the file and what its attributes say
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is missing; wanted an objects file, as protokp_convert makes them')
+    path = check_file(path, 'an objects file, as protokp_convert makes them')
     if not h5py.is_hdf5(path):
         raise ValueError(
             f'{path}: got no HDF5 file, wanted an objects file; TFRecords become one with protokp_convert'
         )
     try:
         f = h5py.File(path, 'r')
-    except OSError as e:
+    except Exception as e:
         raise ValueError(
             f'{path}: damaged HDF5 file ({e}), wanted a whole objects file; make it or fetch it again'
         ) from e
     try:
-        return f, _info(f, path)
+        with file_errors(path, 'an objects file'):
+            return f, _info(f, path)
     except ValueError:
         f.close()
         raise
@@ -359,8 +345,12 @@ def check_objects_file(
     f, info = _open(path)
     with f:
         for start in range(0, info['scenes'], _SCENES_READ):
-            part = slice(start, start + _SCENES_READ)
-            for i, (s, p) in enumerate(zip(f['segmentation'][part], f['properties'][part]), start):
+            read = {}
+            for k in sorted(f.keys() & _FILE_LAYOUT.keys()):  # every byte, as damage shows only then
+                where = f'{path}: {k} of scenes {start} to {min(start + _SCENES_READ, info["scenes"]) - 1}'
+                with file_errors(where, 'a whole file; copy or fetch it again'):
+                    read[k] = f[k][start : start + _SCENES_READ]
+            for i, (s, p) in enumerate(zip(read['segmentation'], read['properties']), start):
                 _check_scene(i, s, p, info['names'], path)
     return info
 
@@ -504,16 +494,23 @@ def convert_records(
     per_shard: int = _PER_SHARD,  # scenes a shard
     progress: bool = True,  # show a bar
 ) -> Path:  # of the objects file
-    """Convert TFRecords to an objects file, resuming an earlier run; does nothing if `dest` exists
+    """Convert TFRecords to an objects file, resuming an earlier run; does nothing if it is done
 
     Raises `FileNotFoundError` or `ValueError`.
     """
     dest, out = Path(dest), []
-    if n is not None and n < 1:
-        raise ValueError(f'n: got {n}, wanted at least 1, or nothing for all')
+    check_options(n=n)
+    first, made = next(read_records(source, n=1), None), f'converted from {Path(source).name}'
+    made += f', the first {n} scenes' if n else ''
     if dest.is_file() and not _parts_folder(dest).is_dir():
+        f, info = _open(dest)
+        f.close()
+        if info['source'] != made:
+            raise ValueError(
+                f'{dest}: got a file {info["source"] or "of unknown source"}, wanted one {made}; '
+                'remove it, or choose another name'
+            )
         return dest
-    first = next(read_records(source, n=1), None)
     if first is None:
         raise ValueError(f'{source}: got no record, wanted a TFRecord file of CLEVR or Tetrominoes')
     kind = 'clevr' if 'material' in first else 'tetrominoes'
@@ -521,9 +518,7 @@ def convert_records(
         bar = _percent(_convert(f, dest, kind, n, per_shard), out)
         for _ in progress_bar(bar, total=100) if progress else bar:
             pass
-    return merge_shards(
-        dest, out[0], _CONVERTERS[kind][2], name or Path(source).stem, f'converted from {Path(source).name}'
-    )
+    return merge_shards(dest, out[0], _CONVERTERS[kind][2], name or Path(source).stem, made)
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #c63f8d8c
 _CROPS = dict(
@@ -626,15 +621,12 @@ class ObjectsDataset(Dataset):
 def _stored_counts(
     path, changed
 ):  # one entry a scene; of files by others they are counted in a pass over the masks
-    with h5py.File(path) as f:
-        if 'count' in f:
+    with file_errors(path, 'an objects file'), h5py.File(path) as f:
+        S = len(f['segmentation'])
+        if 'count' in f and f['count'].shape == (S,):
             return f['count'][:]
-        return np.concatenate(
-            [
-                _count_objects(f['segmentation'][i : i + _SCENES_READ])
-                for i in range(0, len(f['segmentation']), _SCENES_READ)
-            ]
-        )
+        parts = (f['segmentation'][i : i + _SCENES_READ] for i in range(0, S, _SCENES_READ))
+        return np.concatenate([np.zeros(0, np.uint8), *map(_count_objects, parts)])
 
 
 @patch
@@ -664,7 +656,8 @@ def __getitem__(self: ObjectsDataset, i):
     at, (top, bottom, left, right) = int(self.indices[i]), self.box
 
     def read(k):
-        return torch.from_numpy(self.file[k][at])
+        with file_errors(f'{self.path}: {k} of scene {at}', 'a whole file; copy or fetch it again'):
+            return torch.from_numpy(self.file[k][at])
 
     def masks(k):
         return _resize_masks(read(k)[..., top:bottom, left:right], self.size)[None]

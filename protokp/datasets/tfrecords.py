@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 
+from ..core.files import atomic_path, check_file
+
 try:
     from zlib_ng import zlib_ng as zlib  # the same stream, inflated twice as fast
 except ImportError:
@@ -161,11 +163,7 @@ class TFRecordFile:
         self,
         path: str,  # of the file
     ):
-        self.path = Path(path)
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f'{path} is missing; wanted a TFRecord file, such as clevr_with_masks_train.tfrecords'
-            )
+        self.path = check_file(path, 'a TFRecord file, such as clevr_with_masks_train.tfrecords', empty=True)
         self.stream, self.number, self.offset = _Stream(path), 0, 0  # of the next record
 
     def __enter__(self):
@@ -187,6 +185,7 @@ class TFRecordFile:
 
 # %% ../../nbs/api/datasets/04_tfrecords.ipynb #316b4d43
 _FRAME_HEAD, _FRAME_TAIL = 12, 4  # bytes of a frame before and after the record
+_LONGEST = 1 << 26  # bytes of a record that are taken into memory: one of CLEVR has 3.2 MB
 
 
 def _frame(self, check):
@@ -204,6 +203,8 @@ def _frame(self, check):
             'the length does not match its checksum, wanted a TFRecord file; it is another kind of '
             'file, or damaged and to be fetched again'
         )
+    if length > _LONGEST:
+        raise ValueError(f'got a record of {length} bytes, wanted at most {_LONGEST}')
     body = self.stream.read(length + _FRAME_TAIL)
     if len(body) < length + _FRAME_TAIL:
         raise ValueError(
@@ -479,24 +480,15 @@ def write_records(
     zipped: bool = True,  # as the published files are
 ) -> Path:  # of the file
     "Write a TFRecord file atomically; raises `ValueError`"
-    path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     squeeze = zlib.compressobj(wbits=31) if zipped else None
-    try:
-        with open(part, 'wb') as f:
-            for arrays in records:
-                record = _pack_record(arrays, schema)
-                size = struct.pack('<Q', len(record))
-                frame = (
-                    size
-                    + struct.pack('<I', _masked_crc(size))
-                    + record
-                    + struct.pack('<I', _masked_crc(record))
-                )
-                f.write(squeeze.compress(frame) if zipped else frame)
-            if zipped:
-                f.write(squeeze.flush())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    with atomic_path(path) as part, open(part, 'wb') as f:
+        for arrays in records:
+            record = _pack_record(arrays, schema)
+            size = struct.pack('<Q', len(record))
+            frame = (
+                size + struct.pack('<I', _masked_crc(size)) + record + struct.pack('<I', _masked_crc(record))
+            )
+            f.write(squeeze.compress(frame) if zipped else frame)
+        if zipped:
+            f.write(squeeze.flush())
+    return Path(path)

@@ -9,6 +9,7 @@ __all__ = ['Trays', 'write_tray_folder']
 import csv
 import math
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import Tensor
 
+from ..core.files import atomic_path
 from ..core.ground_truth import SceneTruth, scene_truth
 from ..core.records import pixel_grid
 from .scenes import hashed_uniform
@@ -612,22 +614,19 @@ def write_tray_folder(
     for p in (path, truth):
         if p and p.exists():
             raise FileExistsError(f'{p} is there already and is not touched; take another name, or remove it')
-    part = path.with_name(path.name + '.part')
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp('.part', f'.{path.name}.', path.parent))
     try:
         rows = _write_photographs(part, n, sizes, dict(options, n=parts, seed=seed))
+        if truth:
+            _write_table(truth, rows)
+        part.chmod(0o755)  # it was made for this user alone
+        return part.rename(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    if truth:
-        _write_table(truth, rows)
-    return part.rename(path)
 
 
 def _write_table(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    with part.open('w', newline='') as f:
+    with atomic_path(path) as part, part.open('w', newline='') as f:
         csv.writer(f).writerows([_COLUMNS, *rows])
-    part.replace(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..core.detections import load_type_names
+from ..core.files import MODEL_FILES, write_files
 from .onnx import export_onnx
 from ..models.protokp import ProtoKP
 
@@ -133,7 +134,7 @@ def _hub_folder(
     card = {**getattr(model, 'card', {}), **(dict(license=license) if license else {})}
     model.save_pretrained(path, **card)
     if readme:
-        (path / 'README.md').write_text(model_card(model, repo_id, license), encoding='utf-8')
+        write_files({path / 'README.md': model_card(model, repo_id, license)})
     if onnx:
         export_onnx(model, path / 'model.onnx')
     return path
@@ -180,9 +181,6 @@ def push_to_hub(
     return str(url)
 
 # %% ../../nbs/api/export/02_hub.ipynb #c975ecff
-_MODEL_FILES = ['config.json', 'model.safetensors']  # what a model is read from
-
-
 def from_hub(
     repo_id: str,  # 'user/name'
     revision: str = None,  # branch, tag or commit; the newest if omitted
@@ -198,13 +196,13 @@ def from_hub(
             repo_id,
             revision=revision,
             token=token,
-            allow_patterns=_MODEL_FILES,
+            allow_patterns=list(MODEL_FILES),
             library_name='protokp',
             library_version=__version__,
             **options,
         )
     )
-    missing = [f for f in _MODEL_FILES if not (folder / f).exists()]
+    missing = [f for f in MODEL_FILES if not (folder / f).exists()]
     if missing:
         raise FileNotFoundError(
             f"{repo_id} on the hub has no {' and no '.join(missing)}, wanted a model uploaded with "

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..core.detections import TypeNames, load_type_names
+from ..core.files import atomic_path, check_file, file_errors
+from ..core.options import check_options
 from ..core.records import Keypoints, check_images, check_n_keypoints, pixel_grid
-from ..models.protokp import ProtoKP, _coarse_window, _to_pixels
+from ..models.protokp import ProtoKP, _coarse_window, _to_pixels, check_finite
 from ..ops.keypoints import nms, soft_argmax
 from ..ops.mixture import assign_prototypes
 
@@ -190,19 +192,16 @@ class OnnxDetector:
         _need_onnx()
         import onnxruntime
 
-        if not Path(path).is_file():
-            raise FileNotFoundError(f'{path} is missing; wanted a file written by `export_onnx`')
-        self.session = onnxruntime.InferenceSession(
-            str(path), providers=providers or ['CPUExecutionProvider']
-        )
-        facts = self.session.get_modelmeta().custom_metadata_map
-        if facts.get('protokp') != str(_ONNX_FORMAT):
-            raise ValueError(
-                f"{path}: got format {facts.get('protokp')}, this version reads {_ONNX_FORMAT}; "
-                "wanted a file written by `export_onnx` of this version of protokp"
+        check_file(path, wanted := 'a file written by `export_onnx` of this version of protokp')
+        with file_errors(path, wanted):
+            self.session = onnxruntime.InferenceSession(
+                str(path), providers=providers or ['CPUExecutionProvider']
             )
-        self.facts = {k: json.loads(v) for k, v in facts.items()}
-        self.types, self.n_keypoints = TypeNames.from_dict(self.facts['types']), self.facts['n_keypoints']
+            facts = self.session.get_modelmeta().custom_metadata_map
+            if facts.get('protokp') != str(_ONNX_FORMAT):
+                raise ValueError(f'got format {facts.get("protokp")}, this version reads {_ONNX_FORMAT}')
+            self.facts = {k: json.loads(v) for k, v in facts.items()}
+            self.types, self.n_keypoints = TypeNames.from_dict(self.facts['types']), self.facts['n_keypoints']
 
     def __call__(
         self,
@@ -257,11 +256,8 @@ def export_onnx(
     _need_onnx()
     import onnx
 
-    if n_keypoints is not None and n_keypoints < 1:
-        raise ValueError(
-            f'n_keypoints: got {n_keypoints}, wanted 1 or more, or None for the {model.n_keypoints} '
-            'of the model'
-        )
+    check_options(n_keypoints=n_keypoints)
+    check_finite(model.state_dict())
     path, detector = Path(path), _Detector(model, n_keypoints)
     K = detector.n_keypoints
     graph = onnx.load_from_string(_to_onnx(detector, small_size(model, K), opset))
@@ -273,13 +269,8 @@ def export_onnx(
     onnx.helper.set_model_props(graph, _onnx_metadata(model, K))
     graph.producer_name, graph.producer_version = 'protokp', __version__
     onnx.checker.check_model(graph, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    try:
+    with atomic_path(path) as part:
         part.write_bytes(graph.SerializeToString())
         if check:
             check_onnx(model, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return path

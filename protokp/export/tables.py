@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['to_coco', 'to_coco_results', 'from_coco', 'label_studio_config', 'to_label_studio', 'cvat_labels', 'to_cvat',
-           'to_csv', 'from_csv', 'to_parquet', 'export_detections']
+           'to_csv', 'from_csv', 'to_parquet', 'from_parquet', 'detect_format', 'export_detections']
 
 # %% ../../nbs/api/export/00_tables.ipynb #336db5fd
 import io
@@ -26,6 +26,7 @@ from protokp.core.detections import (
     detections_table,
     table_images,
 )
+from ..core.files import check_file, file_errors, is_writable, read_json, write_files
 from ..core.plots import type_colour
 
 # %% ../../nbs/api/export/00_tables.ipynb #925358cb
@@ -50,7 +51,14 @@ def _labelled(
                 "wanted one name a type and one type a name; `TypeNames.merge` and `rename` see to "
                 "that"
             )
-    return table, table_images(table), {t: types.names[t] for t in types.kept} if types else dict(pairs)
+    images = table_images(table)
+    for name in (*(p[1] for p in pairs), *(i[0] for i in images)):
+        if not is_writable(name):
+            raise ValueError(
+                f'table: got the name {name!r}, wanted one without control characters, which files '
+                'cannot hold; rename the type or the image'
+            )
+    return table, images, {t: types.names[t] for t in types.kept} if types else dict(pairs)
 
 # %% ../../nbs/api/export/00_tables.ipynb #f4d34fea
 PLACES = ['x', 'y', 'left', 'top', 'right', 'bottom']  # columns that are places
@@ -72,27 +80,6 @@ def by_image(
     for row, place in zip(table.itertuples(index=False), from_corner(table).tolist()):
         some.setdefault(str(row.image), []).append((row, place))
     return some
-
-# %% ../../nbs/api/export/00_tables.ipynb #b603f4e5
-def _write_whole(
-    files: dict,  # path -> text or bytes
-) -> Path:  # the first of them
-    "Write several files atomically, creating folders; raises `ValueError` or `OSError`"
-    files = {Path(f): c for f, c in files.items()}
-    parts = {f: f.with_name(f.name + '.part') for f in files}
-    for f in files:
-        if f.is_dir():
-            raise ValueError(f"path: got the folder {f}, wanted a file, {f / 'keypoints.json'} say")
-        f.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        for f, content in files.items():
-            parts[f].write_bytes(content if isinstance(content, bytes) else content.encode())
-        for f, part in parts.items():
-            part.replace(f)
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-    return next(iter(files))
 
 # %% ../../nbs/api/export/00_tables.ipynb #4d464cd2
 ORIGINS = dict(
@@ -141,7 +128,7 @@ def to_coco(
         ],
         annotations=annotations,
     )
-    return _write_whole({path: json.dumps(content)})
+    return write_files({path: json.dumps(content)})
 
 # %% ../../nbs/api/export/00_tables.ipynb #e166991f
 def to_coco_results(
@@ -152,7 +139,7 @@ def to_coco_results(
 ) -> Path:  # the file
     "Write COCO results with scores, for keypoints and boxes; raises `TypeError`, `ValueError` or `OSError`"
     table, images, _ = _labelled(table, types)
-    return _write_whole(
+    return write_files(
         {
             path: json.dumps(
                 [
@@ -172,47 +159,96 @@ def to_coco_results(
     )
 
 # %% ../../nbs/api/export/00_tables.ipynb #2131e89f
+_COCO = dict(
+    images=dict(id=int, file_name=str, width=int, height=int),
+    categories=dict(id=int, name=str),
+    annotations=dict(image_id=int, category_id=int, keypoints=list, bbox=list),
+)  # what each entry has
+_IDS = 2**31  # below it
+_WANTED_COCO = 'COCO annotations of one keypoint a category, as `to_coco` writes'
+
+
+def _check_coco(
+    d: dict,  # of the file
+    path: str,  # of the file
+):
+    "Check the entries of COCO annotations; raises `ValueError`"
+    if not _COCO.keys() <= d.keys():
+        raise ValueError(f'{path}: got no images, annotations and categories, wanted {_WANTED_COCO}')
+    for part, fields in _COCO.items():
+        if not isinstance(d[part], list):
+            raise ValueError(f'{path}: {part}: got a {type(d[part]).__name__}, wanted a list')
+        for i, entry in enumerate(d[part]):
+            values = {k: entry.get(k) for k in fields} if isinstance(entry, dict) else dict(entry=entry)
+            for k, v in values.items():
+                good = type(v) is fields.get(k) and (type(v) is not int or 0 <= v < _IDS)
+                size = dict(keypoints=3, bbox=4).get(k)
+                numbers = size is None or isinstance(v, list) and len(v) == size and all(map(_is_finite, v))
+                if not (good and numbers):
+                    kind = f'{size} finite numbers' if size else fields.get(k, dict).__name__
+                    raise ValueError(f'{path}: {part}[{i}]: {k}: got {v!r}, wanted {kind}')
+
+
+def _is_finite(v):
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and abs(v) < 1e9
+
+
+def _by_id(d, part, name, path):
+    rows = {r['id']: r for r in d[part]}
+    if len(rows) < len(d[part]) or len({r[name] for r in rows.values()}) < len(rows):
+        raise ValueError(f'{path}: {part}: got an id or a {name} twice, wanted each once')
+    return rows
+
+# %% ../../nbs/api/export/00_tables.ipynb #dbd277fb
 def _read_coco(
     path: str,  # COCO annotations
-) -> tuple:  # images: id -> (name, W, H), categories: id -> dict, annotations, and the dict of all
+) -> tuple:  # images: id -> dict, categories: id -> dict, annotations, and the dict of all
     "Read and check COCO annotations of one keypoint per category; raises `ValueError`"
-    d = json.loads(Path(path).read_text())
-    if not isinstance(d, dict) or not {'images', 'annotations', 'categories'} <= set(d):
-        raise ValueError(
-            f'{path}: got no images, annotations and categories, wanted a file of COCO annotations, '
-            'as `to_coco` writes'
-        )
-    images = {i['id']: (i['file_name'], i['width'], i['height']) for i in d['images']}
-    categories = {c['id']: c for c in d['categories']}
-    many = [c['name'] for c in categories.values() if len(c.get('keypoints', ())) != 1]
+    d = read_json(path, _WANTED_COCO)
+    _check_coco(d, path)
+    images, categories = _by_id(d, 'images', 'file_name', path), _by_id(d, 'categories', 'name', path)
+    points = {c['name']: c.get('keypoints') for c in categories.values()}
+    many = [name for name, p in points.items() if not isinstance(p, list) or len(p) != 1]
     if many:
         raise ValueError(
             f'{path}: got the categories {many} with none or several keypoints, wanted one each; '
             'categories with several keypoints are skeletons, which this table cannot hold'
         )
     found = [a for a in d['annotations'] if a['keypoints'][2]]
+    for a in found:
+        if (
+            a['image_id'] not in images
+            or a['category_id'] not in categories
+            or not _is_finite(a.get('score', 1))
+        ):
+            raise ValueError(
+                f'{path}: got an annotation of an image or category that is not listed, or of score '
+                f'{a.get("score", 1)!r}: image {a["image_id"]}, category {a["category_id"]}'
+            )
     return images, categories, sorted(found, key=lambda a: -a.get('score', 1)), d
 
 
 def from_coco(
     path: str,  # COCO annotations, one keypoint a category
 ) -> pd.DataFrame:  # the table
-    "Read a detections table from COCO annotations; raises `ValueError`"
+    "Read a detections table from COCO annotations; raises `FileNotFoundError` or `ValueError`"
     images, categories, annotations, d = _read_coco(path)
-    shift = ORIGINS[d.get('info', {}).get('keypoint_origin', 'corner')] - 0.5
-    first = min([1, *categories])
+    info = d.get('info')
+    origin = info.get('keypoint_origin', 'corner') if isinstance(info, dict) else 'corner'
+    if not isinstance(origin, str) or origin not in ORIGINS:
+        raise ValueError(f'{path}: got keypoint_origin {origin!r}, wanted one of {list(ORIGINS)}')
+    shift, first = ORIGINS[origin] - 0.5, min([1, *categories])
+    sizes = {i: (o['file_name'], o['width'], o['height']) for i, o in images.items()}
     rows = {i: [] for i in images}
     for a in annotations:
         x, y, _ = a['keypoints']
         left, top, width, height = a['bbox']
         box = left - 0.5, top - 0.5, left + width - 0.5, top + height - 0.5
-        type = a['category_id'] - first
+        of_image, type = rows[a['image_id']], a['category_id'] - first
+        place = (x + shift, y + shift, *box, a.get('score', 1))
         name = categories[a['category_id']]['name']
-        of_image = rows[a['image_id']]
-        number = len(of_image)
-        score = a.get('score', 1)
-        of_image.append((*images[a['image_id']], number, x + shift, y + shift, *box, score, type, name))
-    return detections_table([r for some in rows.values() for r in some], images.values())
+        of_image.append((*sizes[a['image_id']], len(of_image), *place, type, name))
+    return detections_table([r for some in rows.values() for r in some], sizes.values())
 
 # %% ../../nbs/api/export/00_tables.ipynb #d6e9c9db
 def label_studio_config(
@@ -316,7 +352,7 @@ def to_label_studio(
         return dict(data=dict(image=image_root + address(name)), predictions=[seen])
 
     path = Path(path)
-    return _write_whole(
+    return write_files(
         {
             path: json.dumps([task(name) for name, _, _ in images]),
             path.with_name(f'{path.stem}_config.xml'): label_studio_config(labels),
@@ -405,7 +441,7 @@ def to_cvat(
         group += len(some)
     ET.indent(root)
     path = Path(path)
-    return _write_whole(
+    return write_files(
         {
             path: ET.tostring(root, encoding='utf-8', xml_declaration=True),
             path.with_name(f'{path.stem}_labels.json'): cvat_labels(labels),
@@ -413,6 +449,17 @@ def to_cvat(
     )
 
 # %% ../../nbs/api/export/00_tables.ipynb #9578db08
+_FORMULA = tuple("=+-@\t\r'")  # how cells begin that spreadsheets compute, or that are guarded
+
+
+def _guarded(text):
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _unguarded(text):
+    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
+
+
 def to_csv(
     table: pd.DataFrame,  # of keypoints
     path: str,  # of the file, `.csv`
@@ -434,43 +481,51 @@ def to_csv(
             nothing.astype({'width': 'Int64', 'height': 'Int64'}),
         ]
     )
-    return _write_whole(
-        {
-            path: text.sort_values('image', key=lambda s: s.map(order), kind='stable').to_csv(
-                index=False, lineterminator='\n'
-            )
-        }
-    )
+    text = text.sort_values('image', key=lambda s: s.map(order), kind='stable')
+    for column in ('image', 'name'):
+        text[column] = text[column].map(_guarded, na_action='ignore')
+    return write_files({path: text.to_csv(index=False, lineterminator='\n')})
 
 
 def from_csv(
     path: str,  # written by `to_csv`
 ) -> pd.DataFrame:  # the table, with the images in which nothing was found
     "Read a detections table from CSV; raises `ValueError`"
-    columns = pd.read_csv(path, nrows=0, encoding='utf-8').columns
-    missing = [c for c in DETECTION_COLUMNS if c not in columns]
-    if missing:
-        raise ValueError(
-            f'{path}: got no column {", ".join(missing)}, wanted all of '
-            f'{", ".join(DETECTION_COLUMNS)}, as `to_csv` writes'
+    with file_errors(check_file(path, 'a table'), 'a table as `to_csv` writes'):
+        columns = pd.read_csv(path, nrows=0, encoding='utf-8').columns
+        missing = [c for c in DETECTION_COLUMNS if c not in columns]
+        if missing:
+            raise ValueError(
+                f'{path}: got no column {", ".join(missing)}, wanted all of '
+                f'{", ".join(DETECTION_COLUMNS)}, as `to_csv` writes'
+            )
+        words = ['image', 'name']  # where NA and nothing are words like others
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(words, 'str'),
+            keep_default_na=False,
+            na_values={c: [''] for c in columns if c not in words},
+            float_precision='round_trip',
+            encoding='utf-8',
         )
-    words = ['image', 'name']  # where NA and nothing are words like others
-    table = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(words, 'str'),
-        keep_default_na=False,
-        na_values={c: [''] for c in columns if c not in words},
-        float_precision='round_trip',
-        encoding='utf-8',
-    )
-    images = list(dict.fromkeys(zip(table.image, table.width, table.height)))
-    found = table[table[_NUMBERS[2:]].notna().any(axis=1)].reset_index(drop=True)
-    check_detections(found)
-    found = found.astype(_KINDS)
-    found.attrs['images'] = [(name, int(width), int(height)) for name, width, height in images]
-    return check_detections(found)
+        for column in words:
+            table[column] = table[column].map(_unguarded)
+        images = list(dict.fromkeys(zip(table.image, table.width, table.height)))
+        found = table[table[_NUMBERS[2:]].notna().any(axis=1)].reset_index(drop=True)
+        check_detections(found)
+        found = found.astype(_KINDS)
+        found.attrs['images'] = [(name, int(width), int(height)) for name, width, height in images]
+        return check_detections(found)
 
 # %% ../../nbs/api/export/00_tables.ipynb #c69db4cd
+def _need_pyarrow():
+    "Check that the package of the extra is installed; raises `ImportError`"
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        raise ImportError("Parquet needs pyarrow: pip install 'protokp[export]'") from None
+
+
 def to_parquet(
     table: pd.DataFrame,  # of keypoints
     path: str,  # of the file, `.parquet`
@@ -480,14 +535,20 @@ def to_parquet(
 
     Raises `ImportError`, `TypeError`, `ValueError` or `OSError`.
     """
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise ImportError("Parquet needs pyarrow: pip install 'protokp[export]'") from None
+    _need_pyarrow()
     table, images, _ = _labelled(table, types)
     table.attrs, buffer = dict(images=images), io.BytesIO()
     table.to_parquet(buffer, engine='pyarrow', index=False)
-    return _write_whole({path: buffer.getvalue()})
+    return write_files({path: buffer.getvalue()})
+
+
+def from_parquet(
+    path: str,  # written by `to_parquet`
+) -> pd.DataFrame:  # the table, with the images in which nothing was found
+    "Read a detections table from Parquet; raises `ImportError`, `FileNotFoundError` or `ValueError`"
+    _need_pyarrow()
+    with file_errors(check_file(path, 'a table'), 'a table as `to_parquet` writes'):
+        return check_detections(pd.read_parquet(path, engine='pyarrow'))
 
 # %% ../../nbs/api/export/00_tables.ipynb #e3e7e810
 _FORMATS = dict(
@@ -506,6 +567,24 @@ _ENDINGS = {
 }  # what a file's ending says
 
 
+def detect_format(
+    path: str,  # of the file to write
+    format: str = None,  # one of `_FORMATS`; by the ending of the path if omitted
+) -> str:  # one of `_FORMATS`
+    "Return the format of a file to write; raises `ImportError` or `ValueError`"
+    ending = Path(path).suffix.lower()
+    format = format or _ENDINGS.get(ending)
+    if format not in _FORMATS:
+        got = repr(format) if format else f'a path that ends in {ending!r}'
+        raise ValueError(
+            f"format: got {got}, wanted one of {', '.join(_FORMATS)}, or a path that ends in "
+            f"{', '.join(_ENDINGS)}"
+        )
+    if format == 'parquet':
+        _need_pyarrow()
+    return format
+
+
 def export_detections(
     table: pd.DataFrame,  # of keypoints
     path: str,  # of the file to write
@@ -517,12 +596,5 @@ def export_detections(
 
     Raises `ImportError`, `TypeError`, `ValueError` or `OSError`.
     """
-    ending = Path(path).suffix.lower()
-    format = format or _ENDINGS.get(ending)
-    if format not in _FORMATS:
-        got = repr(format) if format else f'a path that ends in {ending!r}'
-        raise ValueError(
-            f"format: got {got}, wanted one of {', '.join(_FORMATS)}, or a path that ends in "
-            f"{', '.join(_ENDINGS)}"
-        )
+    format = detect_format(path, format)
     return _FORMATS[format](table, path, types, **options)

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.detections import TypeNames, load_type_names
-from ..core.plots import show_keypoints, to_numpy_image, type_colour
+from ..core.plots import literal_text, show_keypoints, to_numpy_image, type_colour
 from ..core.records import Keypoints, cat_keypoints, pixel_grid
 from .images import _attempt, _warn_skipped
 from .predict import _view_batches, image_view, named_images
@@ -371,7 +371,7 @@ def _draw_card(text, strip, card, n):
     text.text(
         1,
         0.72,
-        textwrap.shorten(card.name, 16, placeholder='…'),
+        literal_text(textwrap.shorten(card.name, 16, placeholder='…')),
         color=type_colour(card.type),
         fontsize=8,
         weight='bold',
@@ -443,7 +443,7 @@ def _draw_histogram(ax, found, types, cut, bins=40):
                 below,
                 align='edge',
                 color=type_colour(t),
-                label=textwrap.shorten(types.labels[t], 14, placeholder='…'),
+                label=literal_text(textwrap.shorten(types.labels[t], 14, placeholder='…')),
             )
             below = below + counts[t]
     kept, all_ = (
@@ -531,7 +531,7 @@ def show_descriptors(
     for t, xy in p.prototypes.items():
         ax.plot(*xy, '*', ms=13, mfc=type_colour(t), mec='k', mew=0.8)
         ax.annotate(
-            textwrap.shorten(types.labels[t], 14, placeholder='…'),
+            literal_text(textwrap.shorten(types.labels[t], 14, placeholder='…')),
             xy,
             xytext=(6, 5),
             textcoords='offset points',

@@ -11,7 +11,6 @@ import math
 import os
 import random
 import re
-import stat
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import pandas as pd
 import torch
 from fastai.data.block import DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
-from fastai.data.transforms import IntToFloatTensor, get_image_files
+from fastai.data.transforms import IntToFloatTensor, image_extensions
 from fastai.vision.augment import RandTransform, ResizeMethod
 from fastai.vision.core import PILImage
 from fastcore.basics import listify, patch, store_attr
@@ -33,6 +32,7 @@ from fastprogress.fastprogress import progress_bar
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from ..core.files import ProtokpWarning, open_picture
 from ..core.records import Keypoints
 
 # %% ../../nbs/api/folders/00_images.ipynb #b1e4121a
@@ -128,17 +128,6 @@ def _drafted(
     return image.resize(image.size, Image.Resampling.BILINEAR, box=draft[1])
 
 
-def _check_file(
-    path: str,  # of an image
-):
-    "Check that a file is regular (a pipe never ends) and not empty; raises `OSError` or `ValueError`"
-    status = Path(path).stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError('no regular file')
-    if not status.st_size:
-        raise ValueError('an empty file')
-
-
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
@@ -153,9 +142,7 @@ def _open(
     if isinstance(item, Image.Image):
         image = PILImage(_in_colours(item, stretch, ground))
         return image, image.size[::-1]
-    if isinstance(item, (str, Path)):
-        _check_file(item)
-    with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+    with open_picture(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
         _check_pixels(image)
         size = _upright_size(image)
         if wanted is not None:
@@ -183,8 +170,7 @@ def image_size(
 
     Raises `OSError`, `ValueError` and whatever else Pillow raises.
     """
-    _check_file(path)
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         _check_pixels(image)
         size = _upright_size(image)
         image.draft(None, _GLANCE)
@@ -205,7 +191,7 @@ def _attempt(
     except FileNotFoundError:
         return None, 'no such file'
     except Exception as e:
-        return None, str(e) or type(e).__name__  # broken files raise anything
+        return None, str(e).removeprefix(f'{file}: ') or type(e).__name__  # broken files raise anything
 
 # %% ../../nbs/api/folders/00_images.ipynb #8025ad40
 def _warn_skipped(
@@ -216,6 +202,7 @@ def _warn_skipped(
         warnings.warn(
             f"{len(skipped)} omitted, not readable as images: "
             f"{'; '.join(f'{name} ({why})' for name, why in skipped.items())}",
+            ProtokpWarning,
             stacklevel=3,
         )
 
@@ -437,8 +424,9 @@ class KeypointDataLoaders(DataLoaders):
         return dict(size=list(self.size), method=self.method, **self.reading)
 
 # %% ../../nbs/api/folders/00_images.ipynb #95e19641
-def _there(path, f):  # a name as it is, or below `path`
-    return Path(f) if Path(f).exists() else Path(path) / f
+def _there(path, f):  # a name below `path`, or as it is if it begins with `path` or is nowhere below
+    below, own = Path(path) / f, Path(f)
+    return own if own.exists() and (own.is_relative_to(path) or not below.exists()) else below
 
 
 _BUDGET = 2**30  # bytes of images that are kept in memory
@@ -568,6 +556,20 @@ def from_lists(
     return dls
 
 # %% ../../nbs/api/folders/00_images.ipynb #aae9cd25
+def _folders_below(
+    path: Path,  # folder
+):  # yields folders and the names of their files, those that begin with a dot left out
+    "Walk a folder and what its links lead to, each folder once: a link may lead back up"
+    seen = set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        if (own := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(own)
+        folders[:] = sorted(d for d in folders if d[0] != '.')
+        yield folder, [f for f in files if f[0] != '.']
+
+
 def list_images(
     path: str,  # folder, searched in depth
 ) -> list:  # of paths, sorted
@@ -575,7 +577,8 @@ def list_images(
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f'{path} is not a folder; wanted the folder your images are in')
-    return sorted(get_image_files(path))
+    names = (Path(folder) / f for folder, files in _folders_below(path) for f in files)
+    return sorted(f for f in names if f.suffix.lower() in image_extensions)
 
 
 @patch(cls_method=True)

@@ -27,7 +27,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.detections import TypeNames, detections_table, load_type_names, table_images
-from ..core.plots import type_colour
+from ..core.files import is_writable
+from ..core.options import check_options
+from ..core.plots import literal_text, type_colour
 from ..core.records import Keypoints
 from protokp.folders.images import (
     _WORKERS,
@@ -251,14 +253,11 @@ def predict_images(
 
     Raises `FileNotFoundError` or `ValueError`.
     """
+    check_options(bs=bs, n_keypoints=n_keypoints, min_score=min_score)
     (model, view), images = image_view(source, size, method), named_images(items)
-    types, device, was, rows, skipped = (
-        _types_for(model, names, min_score),
-        next(model.parameters()).device,
-        model.training,
-        {},
-        {},
-    )
+    types, device, was = _types_for(model, names, min_score), next(model.parameters()).device, model.training
+    rows, skipped = {}, {n: 'a control character in its name' for n in images if not is_writable(n)}
+    images = {n: image for n, image in images.items() if n not in skipped}
     model.eval()
     try:
         for some, sizes, x in _view_batches(images, view, bs, skipped, progress):
@@ -307,12 +306,12 @@ def crop_side(
 def _picture(where, name):  # an image of the table
     if not isinstance(where, (str, Path)):
         return where[name]
-    return Path(name) if Path(name).exists() else Path(where) / name
+    return Path(where) if Path(where).is_file() else Path(where) / name
 
 
 def crop_keypoints(
     table: pd.DataFrame,  # of keypoints
-    where,  # folder that the names of the images start from, or name -> path or image
+    where,  # folder that the names of the images start from, the one image, or name -> path or image
     side: int = None,  # pixels of the originals; `crop_side` if omitted
     **reading,  # of `open_image`: stretch, ground
 ) -> list:  # of images, one a row
@@ -331,7 +330,7 @@ _TILE = 44  # side a crop is shown at, pixels
 
 def show_crops(
     table: pd.DataFrame,  # of keypoints
-    where,  # folder that the names of the images start from, or name -> path or image
+    where,  # folder that the names of the images start from, the one image, or name -> path or image
     side: int = None,  # pixels of the originals; `crop_side` if omitted
     max_n: int = 10,  # crops a type at most
     max_types: int = 12,  # types at most, the most frequent first
@@ -353,7 +352,7 @@ def show_crops(
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         ax.set_ylabel(
-            f'{rows.name.iloc[0]}\n{count[kind]}',
+            literal_text(f'{rows.name.iloc[0]}\n{count[kind]}'),
             rotation=0,
             ha='right',
             va='center',
@@ -365,7 +364,7 @@ def show_crops(
 # %% ../../nbs/api/folders/01_predict.ipynb #326bbeeb
 def show_detections(
     table: pd.DataFrame,  # of keypoints
-    where,  # folder that the names of the images start from, or name -> path or image
+    where,  # folder that the names of the images start from, the one image, or name -> path or image
     max_n: int = 4,  # images at most, the first of the table's
     columns: int = 4,  # images side by side at most
     fig=None,  # figure or subfigure to draw into, made if omitted
@@ -384,7 +383,7 @@ def show_detections(
 
 def _draw_found(ax, rows, image, name):
     ax.imshow(image)
-    ax.set_title(Path(name).name, fontsize=7)
+    ax.set_title(literal_text(Path(name).name), fontsize=7)
     for r in rows.itertuples():
         c = type_colour(r.type)
         ax.plot(r.x, r.y, 'o', ms=3, mfc=c, mec='w', mew=0.5)
@@ -393,7 +392,7 @@ def _draw_found(ax, rows, image, name):
                 plt.Rectangle((r.left, r.top), r.right - r.left, r.bottom - r.top, fill=False, ec=c, lw=1)
             )
         ax.annotate(
-            r.name,
+            literal_text(r.name),
             (r.left, r.top),
             xytext=(0, 1),
             textcoords='offset points',

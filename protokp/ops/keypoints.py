@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.options import check_options
 from ..core.records import check_kernel_size, check_n_keypoints
 
 # %% ../../nbs/api/ops/00_keypoints.ipynb #c5062eea
@@ -68,6 +69,7 @@ def soft_argmax(
     """
     H, W = score.shape[-2:]
     check_kernel_size(kernel_size, (H, W))
+    check_options(tau=tau)
     cells, inside = _window(peaks, kernel_size, (H, W))
     flat = cells[..., 1].clamp(0, H - 1) * W + cells[..., 0].clamp(0, W - 1)
     value = score.flatten(1).gather(1, flat.flatten(1)).view(flat.shape)

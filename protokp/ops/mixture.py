@@ -9,6 +9,8 @@ __all__ = ['assign_prototypes', 'mixture_weights', 'largest_remainders', 'sample
 import torch
 from torch import Tensor
 
+from ..core.options import check_options
+
 # %% ../../nbs/api/ops/03_mixture.ipynb #ca46f442
 def _check_widths(
     descriptors: Tensor,  # (N,C)
@@ -84,6 +86,7 @@ def sample_mixture(
     generator: torch.Generator = None,  # source of the noise
 ) -> Tensor:  # (n,C), in the order of the prototypes
     "Draw n samples of Σ π_m N(P_m, var), with π_m·n of each rounded by largest remainders (eq. 6, Table 7)"
+    check_options(mixture_var=var)
     owner = torch.repeat_interleave(largest_remainders(weights, n), output_size=n)
     noise = torch.randn(
         n, prototypes.shape[1], generator=generator, device=prototypes.device, dtype=prototypes.dtype

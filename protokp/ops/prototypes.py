@@ -28,6 +28,21 @@ def random_prototypes(
     return F.normalize(torch.randn(n, channels, generator=generator), dim=1)
 
 
+_CANCELLED = 1e-4  # length of a mean of unit vectors that has no direction left
+
+
+def _mean_directions(
+    descriptors: Tensor,  # (N,C) unit vectors
+    labels: Tensor,  # (N,) int64, their clusters
+    n: int,  # clusters
+) -> Tensor:  # (n,C) unit vectors
+    "Return the direction of each cluster's mean, or one of its descriptors if they cancel out"
+    count = labels.bincount(minlength=n).clamp(min=1)[:, None]
+    mean = descriptors.new_zeros(n, descriptors.shape[1]).index_add_(0, labels, descriptors) / count
+    one = descriptors[(labels == torch.arange(n, device=labels.device)[:, None]).byte().argmax(1)]
+    return F.normalize(torch.where(mean.norm(dim=1, keepdim=True) > _CANCELLED, mean, one), dim=1)
+
+
 def kmeans_prototypes(
     descriptors: Tensor,  # (N,C) at least n of them
     n: int,  # M, prototypes
@@ -39,12 +54,9 @@ def kmeans_prototypes(
             f'got {len(descriptors)} descriptors for {n} prototypes, wanted at least as many; '
             'collect them over more images'
         )
-    centres = (
-        KMeans(n, n_init=_RESTARTS, random_state=seed)
-        .fit(descriptors.detach().float().cpu().numpy())
-        .cluster_centers_
-    )
-    return F.normalize(torch.as_tensor(centres).to(descriptors), dim=1)
+    points = descriptors.detach().float().cpu().numpy()
+    labels = torch.as_tensor(KMeans(n, n_init=_RESTARTS, random_state=seed).fit(points).labels_).long()
+    return _mean_directions(descriptors.detach(), labels.to(descriptors.device), n)
 
 # %% ../../nbs/api/ops/05_prototypes.ipynb #man00002
 def manifold_prototypes(
@@ -64,8 +76,7 @@ def manifold_prototypes(
             'wanted more than either; collect them over more images'
         )
     labels = _manifold_clusters(descriptors, n, seed, n_neighbors, n_components).to(descriptors.device)
-    sums = descriptors.new_zeros(n, descriptors.shape[1]).index_add_(0, labels, descriptors.detach())
-    return F.normalize(sums, dim=1)
+    return _mean_directions(descriptors.detach(), labels, n)
 
 
 def _manifold_clusters(descriptors, n, seed, n_neighbors, n_components):

@@ -9,6 +9,8 @@ __all__ = ['splat', 'splat_each', 'alpha_blend']
 import torch
 from torch import Tensor
 
+from ..core.options import check_options
+
 # %% ../../nbs/api/ops/01_render.ipynb #5449385c
 _VAR = 0.05  # px², so a standard deviation of 0.22 px: the mass of a keypoint lies on its four neighbours
 
@@ -18,7 +20,8 @@ def _gaussian_axes(
     size: tuple,  # (H, W) of the map to render
     var: float = _VAR,  # variance, px²
 ) -> tuple:  # (B,K,H) and (B,K,W), each summing to 1
-    "Compute the column and row whose outer product is the Gaussian of each keypoint"
+    "Compute the column and row whose outer product is the Gaussian of each keypoint; raises `ValueError`"
+    check_options(splat_var=var)
 
     def axis(c, n):
         return (

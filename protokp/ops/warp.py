@@ -26,11 +26,27 @@ def _plate_kernel(
     return r2 * r2.log()
 
 
+_FLAT = 1e-6  # of `_flatness`: a thousandth as wide as long
+
+
+def _flatness(
+    points: Tensor,  # (B,P,2)
+) -> Tensor:  # (B,) 0 if all lie on one line, 1/4 if they spread evenly
+    "Compute the determinant of the points' scatter over its squared trace"
+    centred = points - points.mean(1, keepdim=True)
+    scatter = centred.mT @ centred
+    return torch.linalg.det(scatter) / scatter.diagonal(dim1=1, dim2=2).sum(1).square().clamp(min=1e-30)
+
+
 def fit_tps(
     control: Tensor,  # (B,P,2) control points
     target: Tensor,  # (B,P,2) where they go
 ) -> Tensor:  # (B,P+3,2) bump weights, then the affine part
-    "Fit the thin-plate spline through all control points, in float32 or wider"
+    """Fit the thin-plate spline through all control points, in float32 or wider
+
+    Raises `ValueError` on the CPU if all control points of a plate lie on one line, which leave the
+    spline open; elsewhere the result is not finite, since looking would wait for the device.
+    """
     with torch.autocast(control.device.type, enabled=False):
         if control.dtype not in (torch.float32, torch.float64):
             control, target = control.float(), target.float()
@@ -43,7 +59,13 @@ def fit_tps(
             affine.mT,
         )
         # `solve_ex` does not wait for the device to report a singular system
-        return torch.linalg.solve_ex(system, torch.cat([target, target.new_zeros(B, 3, 2)], 1))[0]
+        coef, info = torch.linalg.solve_ex(system, torch.cat([target, target.new_zeros(B, 3, 2)], 1))
+        if coef.device.type == 'cpu' and (info.any() or (_flatness(control) < _FLAT).any()):
+            raise ValueError(
+                'control: got points on one line or one point twice, wanted different points of which '
+                'three span a triangle'
+            )
+        return coef
 
 
 def apply_tps(

@@ -28,6 +28,7 @@ from ..models.protokp import ModelOutput, ProtoKP
 from ..ops.warp import WARP_SIZES
 from protokp.training.callbacks import (
     _PARTS,
+    FiniteLossCallback,
     KeypointOptimizer,
     LossPartMetric,
     LossPartsCallback,
@@ -297,7 +298,7 @@ def keypoint_learner(
     model = ProtoKP(K, M, **part['model'])
     parts = LossPartsCallback()
     own = [BackgroundCallback(), CentringCallback(), PairCallback(**part['pair'])]
-    own += [PrototypeCallback(**part['prototype']), parts]
+    own += [PrototypeCallback(**part['prototype']), parts, FiniteLossCallback()]
     return KeypointLearner(
         dls,
         model,

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..core.options import check_options
 from ..models.protokp import ModelOutput
 from ..ops.mixture import _check_widths
 from ..ops.warp import WarpPair, warp
@@ -75,6 +76,8 @@ class KeypointLoss:
         w_feature: float = 100.0,  # weight of the features' equivariance
         temperature: float = _TEMPERATURE,  # of the cluster loss
     ):
+        check_options(w_recon=w_recon, w_cluster=w_cluster, w_heatmap=w_heatmap, w_feature=w_feature)
+        check_options(temperature=temperature)
         if not callable(recon) and recon not in _RECON:
             raise ValueError(
                 f'recon: got {recon!r}, wanted one of {sorted(_RECON)} or a function of image and '

@@ -12,12 +12,13 @@ import warnings
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.core import Callback
 from fastai.metrics import Metric
 from fastai.torch_core import get_model
 from fastcore.basics import patch
 from torch import Tensor
 
+from ..core.files import ProtokpWarning
 from ..core.process_group import process_group
 from ..core.records import Keypoints, full_precision
 from ..models.protokp import ModelOutput
@@ -399,16 +400,9 @@ def before_train(self: CollapseMonitor):
 # %% ../../nbs/api/training/06_monitor.ipynb #e847b090
 @patch
 def after_batch(self: CollapseMonitor):
-    "Add one of the last batches of the epoch; end the fit if the loss is not finite"
-    if not self.training:
-        return
-    if self.learn.loss.isfinite():
-        if self.iter >= self.n_iter - self.n_batches:
-            self.look()
-    else:
-        self.say('loss', self.loss_in_words())
-        if process_group(self.learn).size == 1:
-            raise CancelFitException()
+    "Add one of the last batches of the epoch"
+    if self.training and self.iter >= self.n_iter - self.n_batches:
+        self.look()
 
 
 @patch
@@ -456,18 +450,6 @@ def options(self: CollapseMonitor) -> dict:  # name -> value
 
 # %% ../../nbs/api/training/06_monitor.ipynb #75c2a43e
 @patch
-def loss_in_words(self: CollapseMonitor) -> str:  # a sentence
-    "Describe what to do about a loss that is not finite"
-    half = get_model(self.model).half is not None
-    return (
-        f"the loss is {self.learn.loss.item()} at iteration {self.learn.opt.iteration}, and nothing "
-        "will be learned from here on: load an earlier state or begin again, with a lower lr than "
-        f"{self.learn.opt.hypers[-1]['lr']:g}"
-        + (', and in full precision (`learn.to_fp32()`)' if half else '')
-    )
-
-
-@patch
 def say(
     self: CollapseMonitor,
     kind: str,  # said once a fit
@@ -478,7 +460,7 @@ def say(
         return
     self.said[kind] = sentence
     if self.warn and not process_group(self.learn).rank:
-        warnings.warn(f'after epoch {self.epoch}, {sentence}' if kind != 'loss' else sentence, stacklevel=2)
+        warnings.warn(f'after epoch {self.epoch}, {sentence}', ProtokpWarning, stacklevel=2)
 
 
 @patch

@@ -6,19 +6,27 @@
 __all__ = ['ResumeCallback']
 
 # %% ../../nbs/api/training/05_resume.ipynb #61c7948f
+import io
 import json
+import os
 import random
 import time
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelFitException
 from fastai.callback.schedule import ParamScheduler  # noqa: F401, adds methods to Learner
+from fastai.callback.tracker import EarlyStoppingCallback, TrackerCallback
 from fastai.learner import SkipToEpoch
 from fastai.torch_core import get_model
 from fastcore.basics import patch
 
+from ..core.files import ProtokpWarning, atomic_path, check_file, lock_folder, write_files
+from ..core.options import OptionError, check_options
+from .callbacks import batches_per_step
 from .learner import KeypointLearner
 
 # %% ../../nbs/api/training/05_resume.ipynb #0f9e5658
@@ -54,6 +62,40 @@ def _makers(learn):
     return [f for f in learn.dls.train.after_batch.fs if hasattr(f, 'drawn')]
 
 
+def _trackers(learn):
+    return [cb for cb in learn.cbs if isinstance(cb, TrackerCallback)]
+
+
+def _across_epochs(
+    learn: KeypointLearner,  # in a fit
+) -> dict:  # plain numbers and tensors, most of the time none
+    "Return what a step that ends in the next epoch, and callbacks that look back, remember"
+    centring, accumulation = learn.centring, getattr(learn, 'gradient_accumulation', None)
+    few = len(learn.dls.train) < centring.n_batches * batches_per_step(learn)
+    out = dict(seen=centring.seen if few else [], trackers=[], count=0)
+    for cb in _trackers(learn):
+        kept = {k: v for k, v in vars(cb).items() if k in ('best', 'new_best', 'wait')}
+        out['trackers'].append({k: float(v) if k == 'best' else v for k, v in kept.items()})
+    if accumulation and accumulation.count:
+        gradients = [p.grad for p in get_model(learn.model).parameters()]
+        out.update(count=accumulation.count, gradients=gradients, fresh=learn.prototype.fresh)
+    return out
+
+
+def _set_across_epochs(
+    learn: KeypointLearner,  # in a fit, made as the other was
+    state: dict,  # from `_across_epochs`
+):
+    "Restore what `_across_epochs` returned"
+    learn.centring.seen = state['seen']
+    for cb, kept in zip(_trackers(learn), state['trackers']):
+        vars(cb).update(kept)
+    if state['count']:
+        learn.gradient_accumulation.count, learn.prototype.fresh = state['count'], state['fresh']
+        for p, gradient in zip(get_model(learn.model).parameters(), state['gradients']):
+            p.grad = gradient
+
+# %% ../../nbs/api/training/05_resume.ipynb #42884c89
 def _fit_state(
     learn: KeypointLearner,  # in a fit
 ) -> dict:  # plain numbers and tensors
@@ -65,6 +107,7 @@ def _fit_state(
         plan=(plan.begin, plan.rise),
         kept=plan.kept,
         drawn=[f.drawn for f in _makers(learn)],
+        across=_across_epochs(learn),
         shuffle=learn.dls.train.rng.getstate(),
         random=_random_state(),
     )
@@ -82,12 +125,53 @@ def _set_fit_state(
     learn.prototype.kept = state['kept']
     for f, n in zip(_makers(learn), state['drawn']):
         f.drawn = n
+    _set_across_epochs(learn, state['across'])
     learn.dls.train.rng.setstate(_tuples(state['shuffle']))
     _set_random_state(state['random'])
 
+# %% ../../nbs/api/training/05_resume.ipynb #fac19193
+_FORMAT = 2  # of a state; others are refused
+_STATE, _PREVIOUS = 'state.pth', 'state_previous.pth'
+
+
+def _read_state(
+    file: Path,  # written by `_write_state`
+    device=None,  # of its tensors
+) -> dict:
+    "Read a state and verify its checksums; raises `OSError` or `ValueError`"
+    check_file(file, 'the state of a run')
+    try:
+        with zipfile.ZipFile(file) as z:
+            if part := z.testzip():
+                raise ValueError(f'{part} does not match its checksum')
+        state = torch.load(file, map_location=device, weights_only=True)
+    except Exception as e:  # broken files raise anything
+        raise ValueError(f'{file}: damaged ({e}), wanted the state of a run') from None
+    if not isinstance(state, dict) or state.get('format') != _FORMAT:
+        got = state.get('format') if isinstance(state, dict) else type(state).__name__
+        raise ValueError(f'{file}: got format {got}, wanted {_FORMAT}, the state of a run of this version')
+    return state
+
+
+def _write_state(
+    state: dict,  # plain numbers and tensors
+    folder: Path,  # of the run
+):
+    "Write a state and keep the one before; raises `OSError`"
+    file, previous, buffer = folder / _STATE, folder / _PREVIOUS, io.BytesIO()
+    torch.save(dict(state, format=_FORMAT), buffer)
+    with atomic_path(file) as part:
+        part.write_bytes(buffer.getbuffer())
+        if file.exists():
+            previous.unlink(missing_ok=True)
+            try:
+                os.link(file, previous)  # so that there is a state at any moment
+            except OSError:  # file systems without links
+                file.replace(previous)
+
 # %% ../../nbs/api/training/05_resume.ipynb #dc319571
 class ResumeCallback(Callback):
-    "Write `state.pth` and a line of `log.jsonl` after each epoch; end the fit before time is up"
+    "Write `state.pth` and `log.jsonl` after each epoch; end the fit before time is up"
 
     order = 90
 
@@ -99,46 +183,26 @@ class ResumeCallback(Callback):
         # what the run rests on, plain values: data, settings; a run that began with others is refused
         about: dict = None,
     ):
-        self.path, self.limit, self.stop_after, self.about = (
-            Path(path),
-            60 * minutes,
-            60 * stop_after,
-            about or {},
-        )
-        self.before, self.done, self.curve, self.state = 0.0, 0, [], None
-        self.file = self.path / 'state.pth'
-
-    def load(self, device=None) -> int:  # epochs done before
-        "Load the checkpoint, if there is one; raises `ValueError`"
-        if not self.file.exists():
-            return 0
-        try:
-            self.state = torch.load(self.file, map_location=device, weights_only=True)
-        except Exception as e:
-            raise ValueError(
-                f'{self.file}: got a file that torch cannot read ({e}), wanted the state of a run; '
-                'remove it to start over'
-            ) from e
-        began = self.state.get('about', {})
-        for k, v in self.about.items():
-            if began.get(k, v) != v:
-                raise ValueError(
-                    f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with '
-                    'that, or start over in another folder'
-                )
-        self.before, self.done, self.curve = (self.state[k] for k in ('seconds', 'epochs', 'curve'))
-        return self.done
+        if not min(minutes, stop_after) >= 0:
+            raise OptionError(f'minutes: got {minutes} and {stop_after}, wanted 0 or more')
+        self.path, self.about = Path(path), about or {}
+        self.limit, self.stop_after = 60 * minutes, 60 * stop_after
+        self.before, self.done, self.curve, self.state, self.unwritten = 0.0, 0, [], None, False
 
     def before_fit(self):
         "Restore state and schedule from the checkpoint"
-        self.begin = time.time()
+        self.begin, self.waiting = time.time(), []
         self.path.mkdir(parents=True, exist_ok=True)
+        self.learn.finite_loss.folder = self.path
         if self.state is None:
             return
         _set_fit_state(self.learn, self.state)
         self.learn.prototype.begin, self.learn.prototype.rise = self.state['plan']
         smooth = self.recorder.smooth_loss
         smooth.count, smooth.val, self.learn.prototype.planned, self.state = *self.state['smooth'], True, None
+        self.waiting = [cb for cb in _trackers(self.learn) if cb.run]  # skipped epochs have no figures
+        for cb in self.waiting:
+            cb.run = False
 
     @property
     def seconds(self) -> float:  # in all calls
@@ -147,7 +211,45 @@ class ResumeCallback(Callback):
 
     def before_train(self):
         "Record the start of an epoch"
-        self.epoch_began = time.time()
+        self.epoch_began, self.unwritten = time.time(), True
+        for cb in self.waiting:
+            cb.run = True
+
+# %% ../../nbs/api/training/05_resume.ipynb #38fa0659
+@patch
+def load(
+    self: ResumeCallback,
+    device=None,  # of the tensors
+) -> int:  # epochs done before
+    "Load the checkpoint, if there is one, or the one before it if it is damaged; raises `ValueError`"
+    files, problems = [self.path / f for f in (_STATE, _PREVIOUS)], []
+    for file in files:
+        try:
+            self.state = _read_state(file, device)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as e:
+            problems.append((file, e))
+        else:
+            break
+    else:
+        if problems:
+            raise ValueError(f'{problems[0][1]}; remove it to start over')
+        return 0
+    if file != files[0]:
+        why = problems[0][1] if problems else f'{files[0]} is missing'
+        warnings.warn(f'{why}; resuming from {file.name}, an epoch earlier', ProtokpWarning)
+        for damaged, _ in problems:
+            damaged.replace(damaged.with_name('state_damaged.pth'))  # it must not become the previous one
+    began = self.state['about']
+    for k, v in self.about.items():
+        if began.get(k, v) != v:
+            raise ValueError(
+                f'{k}: got {v}, but the run in {self.path} began with {began[k]}; go on with '
+                'that, or start over in another folder'
+            )
+    self.before, self.done, self.curve = (self.state[k] for k in ('seconds', 'epochs', 'curve'))
+    return self.done
 
 # %% ../../nbs/api/training/05_resume.ipynb #eb53cfa5
 def _number(v):
@@ -155,10 +257,10 @@ def _number(v):
 
 
 @patch
-def after_epoch(self: ResumeCallback):
-    "Write checkpoint and log; end the fit if another epoch would exceed the time"
-    if self.epoch < self.done:
-        return  # skipped
+def write(self: ResumeCallback):
+    "Write state and log of the epoch that ends; raises `FloatingPointError` if weights are not finite"
+    self.unwritten = False
+    self.learn.finite_loss.check_weights()
     figures = zip(self.recorder.metric_names[1:-1], self.recorder.log[1:])
     row = dict(
         epoch=self.epoch + 1,
@@ -167,26 +269,36 @@ def after_epoch(self: ResumeCallback):
         **{k: _number(v) for k, v in figures},
     )
     self.curve.append(row)
-    part = self.file.with_suffix('.part')
-    smooth = self.recorder.smooth_loss
-    torch.save(
-        dict(
-            _fit_state(self.learn),
-            smooth=(smooth.count, smooth.val),
-            n_epoch=self.n_epoch,
-            epochs=self.epoch + 1,
-            seconds=self.seconds,
-            curve=self.curve,
-            about=self.about,
-        ),
-        part,
-    )
-    part.replace(self.file)
-    with open(self.path / 'log.jsonl', 'a') as f:
-        f.write(json.dumps(row) + '\n')
+    smooth, trackers = self.recorder.smooth_loss, _trackers(self.learn)
+    stopped = any(isinstance(cb, EarlyStoppingCallback) and cb.wait >= cb.patience for cb in trackers)
+    progress = dict(smooth=(smooth.count, smooth.val), n_epoch=self.n_epoch, epochs=self.epoch + 1)
+    progress |= dict(seconds=self.seconds, curve=self.curve, about=self.about, stopped=stopped)
+    _write_state({**_fit_state(self.learn), **progress}, self.path)
+    write_files({self.path / 'log.jsonl': ''.join(json.dumps(r) + '\n' for r in self.curve)})
+
+
+@patch
+def after_epoch(self: ResumeCallback):
+    "Write state and log; end the fit if another epoch would exceed the time"
+    if not self.unwritten:
+        return  # skipped
+    self.write()
     next_epoch = 1.2 * (time.time() - self.epoch_began)
     if self.seconds + next_epoch > self.limit or time.time() - self.begin + next_epoch > self.stop_after:
         raise CancelFitException
+
+
+@patch
+def after_cancel_fit(self: ResumeCallback):
+    "Write the epoch whose end was cut short by another callback, `EarlyStoppingCallback` say"
+    if self.unwritten and getattr(self, 'validated', -1) == self.epoch:
+        self.write()
+
+
+@patch
+def after_validate(self: ResumeCallback):
+    "Record that an epoch is complete"
+    self.validated = self.epoch
 
 # %% ../../nbs/api/training/05_resume.ipynb #eea5f531
 @patch
@@ -201,20 +313,21 @@ def fit_resumable(
     about: dict = None,  # what the run rests on, of `ResumeCallback`
     **kwargs,  # for `fit_flat_cos`
 ) -> ResumeCallback:  # `.done` epochs, `.curve` (a row per epoch), `.before` seconds
-    "Run `fit_flat_cos`, resuming from the last checkpoint; raises `ValueError`"
+    "Run `fit_flat_cos`, resuming from the last checkpoint; raises `OSError` or `ValueError`"
+    check_options(epochs=n_epoch, lr=lr)
     run = ResumeCallback(path, minutes, stop_after, about)
-    done = run.load(next(self.model.parameters()).device)
-    if done and run.state.get('n_epoch', n_epoch) != n_epoch:
-        raise ValueError(
-            f"n_epoch: got {n_epoch}, wanted {run.state['n_epoch']}, with which the run in {path} "
-            "began; its rates follow that plan"
-        )
-    if done < n_epoch and run.before < run.limit:
-        self.fit_flat_cos(
-            n_epoch, lr, pct_start=pct_start, cbs=[run, SkipToEpoch(done), *kwargs.pop('cbs', [])], **kwargs
-        )  # fastai's own start_epoch is lost in fit_flat_cos
-    elif run.state:
-        _set_fit_state(self, run.state)
+    with lock_folder(path):
+        done = run.load(next(self.model.parameters()).device)
+        if done and run.state['n_epoch'] != n_epoch:
+            raise ValueError(
+                f"n_epoch: got {n_epoch}, wanted {run.state['n_epoch']}, with which the run in {path} "
+                "began; its rates follow that plan"
+            )
+        if done < n_epoch and run.before < run.limit and not (done and run.state['stopped']):
+            cbs = [run, SkipToEpoch(done), *kwargs.pop('cbs', [])]  # `start_epoch` is lost in fit_flat_cos
+            self.fit_flat_cos(n_epoch, lr, pct_start=pct_start, cbs=cbs, **kwargs)
+        elif run.state:
+            _set_fit_state(self, run.state)
     run.done = len(run.curve)
     run.before = run.curve[-1]['seconds'] if run.curve else 0.0
     return run

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.ground_truth import SceneTruth, mask_boxes, occluded_fraction, scene_truth
-from ..core.plots import colour_segmentation, to_numpy_image, type_colour
+from ..core.plots import colour_segmentation, literal_text, to_numpy_image, type_colour
 from ..core.records import Keypoints, pixel_grid
 from protokp.metrics.objects import (
     _sole_keypoint,
@@ -69,7 +69,10 @@ def _stack(axs, image, rgb, alpha, kp, names, explained):  # the two lines of on
         kind = int(kp.type[k])
         if explained[k]:
             above.set_title(
-                names[kind] if names else f'type {kind}', fontsize=6, color=type_colour(kind), pad=2
+                literal_text(names[kind] if names else f'type {kind}'),
+                fontsize=6,
+                color=type_colour(kind),
+                pad=2,
             )
 
 # %% ../../nbs/api/visualize/01_layers.ipynb #spb9a545
