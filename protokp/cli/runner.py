@@ -23,7 +23,7 @@ from ..core.options import OptionError, check_options
 # %% ../../nbs/api/cli/00_runner.ipynb #4acb1a40
 # errors of input and environment: one line; others are bugs and keep their traceback
 _EXPECTED = (OSError, ValueError, ImportError, FloatingPointError, MemoryError)
-_DONE, _ERROR, _USAGE, _INTERRUPTED = 0, 1, 2, 130  # exit codes
+_ERROR, _USAGE, _INTERRUPTED = 1, 2, 130  # exit codes
 _FASTAI = re.compile(r'Exception occured in `\w+` when calling event `\w+`:\s*')  # what it adds
 
 

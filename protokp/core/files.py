@@ -196,7 +196,8 @@ def read_model_config(
                 raise ValueError(f'{path}: got weights that {file.name} does not belong to, wanted {_MODEL}')
             text = f'{file} belongs to other weights; settings and names are those in {weights.name}'
             warnings.warn(text, ProtokpWarning)
-            config = dict(json.loads(metadata['config']), weights=metadata['digest'])
+            with file_errors(weights, 'settings of a model in its metadata'):
+                config = dict(json.loads(metadata['config']), weights=metadata['digest'])
     for part in ('model', 'card'):
         if not isinstance(config.get(part), dict):
             raise ValueError(

@@ -73,7 +73,6 @@ OPTIONS = dict(
     repeats=Bounds(1, 10**6),
     minutes=Bounds(0, 1e7, whole=False, above=True),
     seed=Bounds(0, 2**32 - 1),
-    valid_pct=_SHARE,
     n_steps=Bounds(0, 10**4),
     n_projections=Bounds(1, 10**6),
     mixture_var=_NOT_NEGATIVE,

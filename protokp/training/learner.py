@@ -21,6 +21,7 @@ from fastai.torch_core import TensorImage, get_model
 from fastcore.basics import first, patch
 from torch import Tensor
 
+from ..core.options import check_options
 from ..core.process_group import process_group
 from ..core.records import Keypoints
 from ..datasets.loaders import open_scene_item
@@ -288,6 +289,7 @@ def keypoint_learner(
     K, M = n_keypoints or options.pop('n_keypoints', None), n_prototypes or options.pop('n_prototypes', None)
     usual = options.pop('lr_prototypes', _SHARED['lr_prototypes'])
     lr_prototypes = usual if lr_prototypes is None else lr_prototypes
+    check_options(lr_prototypes=lr_prototypes)
     if not K or not M:
         raise ValueError(f'got n_keypoints={K} and n_prototypes={M}, wanted both, or a preset that has them')
     for k in _DATA | {'n_keypoints', 'n_prototypes'}:

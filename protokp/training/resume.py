@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import shutil
 import time
 import warnings
 import zipfile
@@ -241,6 +242,7 @@ def load(
         warnings.warn(f'{why}; resuming from {file.name}, an epoch earlier', ProtokpWarning)
         for damaged, _ in problems:
             damaged.replace(damaged.with_name('state_damaged.pth'))  # it must not become the previous one
+        shutil.copyfile(file, files[0])  # so that it is said once
     began = self.state['about']
     for k, v in self.about.items():
         if began.get(k, v) != v:
