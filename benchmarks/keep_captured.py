@@ -3,7 +3,7 @@
     python benchmarks/keep_captured.py clevr tetrominoes mnist --data DIR
 
 Reads OUT/NAME and OUT/NAME.json, writes benchmarks/results/NAME.json and models/NAME. Types are clusters on the
-manifold of the descriptors of all training scenes (`manifold_prototypes`, which needs umap-learn), or k-means with
+neighbour graph of the descriptors of all training scenes (`spectral_prototypes`), or k-means with
 `--kmeans`. Keypoints whose scores lie below the first valley of their histogram are no objects, by
 `suggest_min_score` on training scenes; no label takes part.
 """
@@ -22,7 +22,8 @@ from protokp.datasets.objects import ObjectsDataset
 from protokp.datasets.tetrominoes import Tetrominoes
 from protokp.folders.suggest import suggest_min_score
 from protokp.models.protokp import ProtoKP
-from protokp.ops.prototypes import kmeans_prototypes, manifold_prototypes
+from protokp.ops.clusters import spectral_prototypes
+from protokp.ops.prototypes import kmeans_prototypes
 from protokp.recipes.discovery import CLEVR_RECIPE, evaluate_scenes, scene_batches, tetromino_scenes
 from protokp.recipes.handwritten import evaluate_handwritten
 
@@ -79,7 +80,7 @@ def main():
         kind = RUNS[name]['data']
         images = load_images(kind, a.data, 3200, 'cpu')
         min_score = min_score_of(model, images)
-        place = kmeans_prototypes if a.kmeans else manifold_prototypes
+        place = kmeans_prototypes if a.kmeans else spectral_prototypes
         model.refit_prototypes(batches(images), a.seed, place, min_score)
         figures = rounded(figures_of(kind, model, a, min_score))
         print(name, json.dumps(figures, indent=1), flush=True)

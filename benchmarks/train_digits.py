@@ -6,7 +6,8 @@
     python benchmarks/train_digits.py mnist --mnist DIR --device cuda --full   # the same with wide networks and whole maps, for a GPU
     python benchmarks/train_digits.py mnist --mnist DIR --evaluate                # evaluate the weights in models/ and change nothing
 
-A run writes its state after every epoch to benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
+Two fits: places and descriptors first, without a cluster loss; then types, by labels from the descriptors' neighbours (`SelfLabelCallback`).
+Each writes its state after every epoch below benchmarks/runs/NAME-SEED (never half), a line of log.jsonl with it, stops by itself before
 `--minutes` are over, and resumes from there when called again. A finished run leaves benchmarks/results/digits-NAME.json and models/digits-NAME, that of the demo protokp/weights/digits.
 """
 
@@ -21,8 +22,9 @@ from fastai.torch_core import set_seed
 import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.models.protokp import ProtoKP
 from protokp.recipes.handwritten import _EPOCHS, _FULL, _SCENES, evaluate_handwritten, handwritten_learner
+from protokp.training.refine import SelfLabelCallback
 
-PLACED = 64  # batches of training scenes on whose descriptors types are placed once more, at the end
+REFINE_LR = 1.5e-3
 
 
 def figures_of(model, a):
@@ -43,21 +45,13 @@ def keep(model, path, row):
     )
 
 
-def some_images(learn):
-    return [learn.dls.train.one_batch()[0].as_subclass(torch.Tensor) for _ in range(PLACED)]
-
-
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('scenes', choices=list(_SCENES))
     p.add_argument('--mnist', help="folder of MNIST's IDX files; fastai's data folder if left out")
     run_options(p, 60, bs=16)
     p.add_argument('--float32', action='store_true', help='no bfloat16 in the networks')
-    p.add_argument(
-        '--write',
-        action='store_true',
-        help='with --evaluate: refit the types, evaluate, and save weights and figures',
-    )
+    p.add_argument('--refine', type=int, help='epochs of the second fit')
     a = p.parse_args()
     name = f'digits-{a.scenes}' + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     weights = a.out / 'protokp' / 'weights' / 'digits' if name == 'digits-demo' else a.out / 'models' / name
@@ -66,40 +60,30 @@ def main():
     if a.evaluate:
         model = ProtoKP.from_pretrained(weights).to(a.device)
         figures = figures_of(model, a)
-        if a.write:  # as a run does at its end
-            set_seed(a.seed)
-            row = dict(json.loads(results.read_text()), as_trained=figures, judged=code)
-            model.refit_prototypes(
-                some_images(
-                    handwritten_learner(a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device)
-                )
-            )
-            row['figures'] = figures = figures_of(model, a)
-            write(results, json.dumps(row, indent=1) + '\n')
-            keep(model, weights, row)
         return print(json.dumps(figures, indent=1))
 
     set_seed(a.seed)
-    options = _FULL if a.full else {}
+    options = dict(_FULL if a.full else {}, w_cluster=0.0)
     learn = handwritten_learner(
         a.scenes, a.mnist, n_train=a.epoch_scenes, bs=a.bs, device=a.device, **options
     )
     if not a.float32:
         learn.to_bf16()
-    epochs = a.epochs or _EPOCHS[a.scenes]
-    run = learn.fit_resumable(
-        a.out / 'benchmarks' / 'runs' / f'{name}-{a.seed}',
-        epochs,
-        learn.lr,
-        minutes=a.minutes,
-        stop_after=a.stop_after,
-    )
-    if run.done < epochs and run.before < 60 * a.minutes * 0.9:
-        sys.exit(f'{run.done} of {epochs} epochs done; run again to resume')
+    usual, usual_refine = _EPOCHS[a.scenes]
+    epochs, refine_epochs = a.epochs or usual, a.refine or usual_refine
+    folder = a.out / 'benchmarks' / 'runs' / f'{name}-{a.seed}'
+    fits, minutes, labels = [], a.minutes, SelfLabelCallback(every=1, seed=a.seed)
+    for part, n, lr, share, cbs in (
+        ('places', epochs, learn.lr, 0.7, []),
+        ('types', refine_epochs, REFINE_LR, 0.5, [labels]),
+    ):
+        limits = dict(minutes=minutes, stop_after=a.stop_after)
+        fits.append(learn.fit_resumable(folder / part, n, lr, pct_start=share, cbs=cbs, **limits))
+        minutes -= fits[-1].before / 60
+        if fits[-1].done < n and minutes > 0.1 * a.minutes:
+            sys.exit(f'{part}: {fits[-1].done} of {n} epochs done; run again to resume')
 
     model = learn.to_fp32().model.eval()
-    as_trained = figures_of(model, a)
-    model.refit_prototypes(some_images(learn))
     row = dict(
         run=name,
         data=_SCENES[a.scenes]['data'],
@@ -109,15 +93,15 @@ def main():
         hardware=hardware(),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
-        minutes=round(run.before / 60, 1),
-        epochs=run.done,
-        planned=epochs,
+        minutes=round(sum(fit.before for fit in fits) / 60, 1),
+        epochs=[fit.done for fit in fits],
+        planned=[epochs, refine_epochs],
         epoch_scenes=a.epoch_scenes,
         bs=a.bs,
         model=model.config,
-        as_trained=as_trained,
         figures=figures_of(model, a),
-        curve=run.curve,
+        curve=[row for fit in fits for row in fit.curve],
+        rounds=labels.rounds,
     )
     write(results, json.dumps(row, indent=1) + '\n')
     if a.seed == 0:

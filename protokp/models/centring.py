@@ -168,7 +168,7 @@ def refit_prototypes(
     self: ProtoKP,
     batches: list,  # batches of images, (B,3,H,W) each, all of one size; no labels needed
     seed: int = 0,  # of the clustering
-    place=kmeans_prototypes,  # descriptors (N,C), M, seed -> prototypes (M,C); or `manifold_prototypes`
+    place=kmeans_prototypes,  # descriptors (N,C), M, seed -> prototypes (M,C); or `spectral_prototypes`
     min_score: float = 0.0,  # descriptors of lower scores are ignored
 ) -> ProtoKP:  # itself
     "Refit prototypes on descriptors, in place, and measure offsets and boxes; raises `ValueError`"

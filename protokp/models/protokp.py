@@ -213,12 +213,22 @@ def sample(
         real = sample_at(survivors, peaks.to(score_map.dtype))[..., 0] > 0
         cells = soft_argmax(score_map, peaks, b, self.tau)
         score = sample_at(score_map, cells)[..., 0] * real
-        descriptor = F.normalize(sample_at(full_precision(features), cells), dim=-1)
         xy = _to_pixels(cells, self.stride)
+        descriptor = self.describe(features, xy)
         kind = assign_prototypes(
             descriptor.detach().flatten(0, 1), self.prototypes.detach().to(descriptor.dtype)
         ).view(real.shape)
         return self.centred(Keypoints(xy, score, kind, descriptor, real, xy, torch.cat([xy, xy], -1)))
+
+
+@patch
+def describe(
+    self: ProtoKP,
+    features: Tensor,  # (B,C,H,W)
+    xy: Tensor,  # (B,K,2) pixels of the image
+) -> Tensor:  # (B,K,C) unit vectors
+    "Sample the descriptors of given places"
+    return F.normalize(sample_at(full_precision(features), _to_cells(xy, self.stride)), dim=-1)
 
 
 @patch

@@ -166,6 +166,7 @@ class WarpPair(NamedTuple):
     second: Tensor  # (B,C,H,W)
     grid: Tensor  # (B,H,W,2) pixels of `first` for each pixel of `second`
     inside: Tensor  # (B,1,H,W) bool, where that place exists
+    source: Tensor  # (B,2,H,W,2) pixels of the image for each pixel of `first` and of `second`
 
     def coarser(
         self,
@@ -215,7 +216,7 @@ def warp_pair(
     def pixels(p):
         return (p * unit + middle).view(B, H, W, 2)
 
-    view1 = warp(x, pixels(apply_tps(points, *to_image)), padding)
-    view2 = warp(x, pixels(apply_tps(second_in_first, *to_image)), padding)
+    sources = [pixels(apply_tps(p, *to_image)) for p in (points, second_in_first)]
+    view1, view2 = (warp(x, source, padding) for source in sources)
     grid = pixels(second_in_first)
-    return WarpPair(view1, view2, grid, inside_image(grid, (H, W)))
+    return WarpPair(view1, view2, grid, inside_image(grid, (H, W)), torch.stack(sources, 1))

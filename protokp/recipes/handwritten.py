@@ -49,7 +49,7 @@ def handwritten_scenes(
 # %% ../../nbs/api/recipes/01_handwritten.ipynb #586af1c7
 MNIST_RECIPE = dict(DIGITS_RECIPE, kernel_size=17, stride=2, start=0.5, warmup=0.1)
 _FULL = dict(width=32, depth=3, stride=1, splat_var=1.0)
-_EPOCHS = {'demo': 40, 'mnist-small': 120, 'mnist': 120}
+_EPOCHS = {'demo': (12, 24), 'mnist-small': (40, 60), 'mnist': (30, 60)}  # for places, then for types
 
 
 def handwritten_learner(

@@ -199,6 +199,7 @@ class PrototypeCallback(Callback):
     "Take `n_steps` Adam steps on the prototypes after each network step (Table 7)"
 
     order = 10
+    fixed = False  # whether another callback places the prototypes in this fit; there is no cluster loss then
 
     def __init__(
         self,
@@ -247,7 +248,7 @@ def batches_per_step(
 @patch
 def before_fit(self: PrototypeCallback):
     "Reset the schedule of the prototypes"
-    self.fresh, self.planned = [], False
+    self.fresh, self.planned, self.fixed = [], False, False
 
 
 @patch
@@ -292,7 +293,7 @@ def before_train(self: PrototypeCallback):
 def ramp(self: PrototypeCallback) -> float:  # 0 to 1
     "Return the share of the cluster weight at this iteration"
     opt = self.learn.opt
-    if self.start and opt.placed is None:
+    if self.fixed or (self.start and opt.placed is None):
         return 0.0
     return min(1.0, (opt.iteration - (opt.placed or 0) + 1) / self.rise) if self.rise else 1.0
 
@@ -363,6 +364,8 @@ def ready(
 ) -> bool:  # whether prototypes may move
     "Initialise the prototypes by k-means when due; return whether they may be updated"
     opt, P, group = self.learn.opt, get_model(self.model).prototypes, process_group(self.learn)
+    if self.fixed:
+        return False
     if not self.start or opt.placed is not None:
         return len(descriptors) > 0
     if opt.iteration < self.begin or len(descriptors) < len(P):
