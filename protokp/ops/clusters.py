@@ -6,7 +6,7 @@
 __all__ = ['nearest_neighbors', 'neighbor_graph', 'SpectralClusters', 'spectral_clusters', 'spectral_prototypes',
            'NPrototypesSuggestion', 'suggest_n_prototypes']
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #9f93583d
+# %% ../../nbs/api/ops/06_clusters.ipynb #67b97489
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..core.records import full_precision
 from .prototypes import _RESTARTS, _mean_directions
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #84bd789f
+# %% ../../nbs/api/ops/06_clusters.ipynb #c93b0299
 _BLOCK = 2048  # descriptors compared with all others at a time
 
 
@@ -50,7 +50,7 @@ def neighbor_graph(
     around = links + identity(N)
     return links.multiply(around @ around).tocsr()
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #96f965a2
+# %% ../../nbs/api/ops/06_clusters.ipynb #6e61808a
 _N_NEIGHBORS = 12
 _DIMENSIONS = 1.0, 1.2, 1.4, 1.6, 2.0  # eigenvectors per cluster, all tried
 _CUT = 3.0  # weight of the cut against evenness
@@ -94,7 +94,7 @@ def _cut(
     total = weight.sum(1)
     return float(((total - weight.diagonal()) / np.maximum(total, 1e-9)).mean())
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #a25a1890
+# %% ../../nbs/api/ops/06_clusters.ipynb #568bf728
 @dataclass
 class SpectralClusters:
     "Clusters of descriptors by their neighbours"
@@ -157,7 +157,7 @@ def spectral_prototypes(
     clusters = spectral_clusters(descriptors, n, seed)
     return _mean_directions(descriptors.detach(), clusters.labels, n)
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #c72346aa
+# %% ../../nbs/api/ops/06_clusters.ipynb #bcba5196
 _NEAR = 7  # neighbours in a clustered part that label a descriptor outside
 _AS_GOOD = 0.02  # below the best agreement: of several numbers the smallest is taken
 
@@ -184,10 +184,10 @@ def _agreement(
     labels = [_labels_of(other, x, spectral_clusters(x, n, seed).labels, n) for x in known]
     return adjusted_rand_score(*(x.cpu().numpy() for x in labels))
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #8227f71e
+# %% ../../nbs/api/ops/06_clusters.ipynb #0ebb5eb0
 @dataclass
 class NPrototypesSuggestion:
-    "How many kinds there are, by the agreement of clusterings"
+    "Number of kinds by the agreement of clusterings"
 
     value: int  # the smallest number whose agreement is about the best
     agreement: dict  # number of clusters -> mean adjusted Rand index

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['invariant_view', 'LabelledImages', 'SelfLabelCallback']
 
-# %% ../../nbs/api/training/09_refine.ipynb #e5411ce8
+# %% ../../nbs/api/training/09_refine.ipynb #fcf3d8ed
 import math
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ from ..ops.prototypes import _mean_directions
 from ..ops.warp import WarpSize, warp, warp_pair
 from .learner import KeypointLearner
 
-# %% ../../nbs/api/training/09_refine.ipynb #a13f0b39
+# %% ../../nbs/api/training/09_refine.ipynb #7c7190a9
 _INVARIANCES = ('rotation', 'scale', 'colour')
 _ZOOM = 0.3  # of the scale, either way
 _TINT, _SHINE = 2.0, 0.3  # how far channels mix, standard deviation of logits; brightness, either way
@@ -63,7 +63,7 @@ def invariant_view(
         view = torch.einsum('bij,bjhw->bihw', logits.softmax(-1) * shine, view).clamp(0, 1)
     return view, pair.source[:, 0]
 
-# %% ../../nbs/api/training/09_refine.ipynb #1a9c5a39
+# %% ../../nbs/api/training/09_refine.ipynb #4b215467
 @dataclass
 class LabelledImages:
     "Images whose keypoints have labels"
@@ -125,7 +125,7 @@ def _distinct(images):
     )
     return images[first[: group.max() + 1].long().sort().values]
 
-# %% ../../nbs/api/training/09_refine.ipynb #98166830
+# %% ../../nbs/api/training/09_refine.ipynb #f0e45faf
 _SURE = 0.8  # share of a keypoint's neighbours that agree with its label, or it has none
 _RADIUS = 0.2  # of the window, within which a keypoint of a view is that of the image
 _HEAVIEST = 5.0  # weight of a rare kind at most, 1 for a usual one
@@ -167,7 +167,7 @@ class SelfLabelCallback(Callback):
             self.label()
         self.learn.dl = self.loader()
 
-# %% ../../nbs/api/training/09_refine.ipynb #de37f2fb
+# %% ../../nbs/api/training/09_refine.ipynb #ba74e5ce
 @patch
 def collect(self: SelfLabelCallback) -> Tensor:  # (n,C,H,W) distinct
     "Collect the training images of one epoch"
@@ -225,10 +225,10 @@ def _figures_of(epoch: int, clusters: SpectralClusters, types: Tensor, nearest: 
         cut=clusters.cut,
     )
 
-# %% ../../nbs/api/training/09_refine.ipynb #081f47c9
+# %% ../../nbs/api/training/09_refine.ipynb #c804bdef
 @patch(as_prop=True)
 def radius(self: SelfLabelCallback) -> float:  # pixels
-    "How far a keypoint of a view may lie from that of the image"
+    "Return the distance within which a keypoint of a view is that of the image"
     return max(2.0, _RADIUS * get_model(self.model).kernel_size)
 
 
@@ -287,6 +287,9 @@ def after_loss(self: SelfLabelCallback):
     self.learn.loss_grad = self.learn.loss_grad + self.weight * total
     self.learn.loss = self.learn.loss_grad.clone()
 
+# %% ../../nbs/api/training/09_refine.ipynb #6d0e60fc
+_N_CENTRED = 128  # images that offsets and boxes are measured on
+
 
 @patch
 def after_fit(self: SelfLabelCallback):
@@ -303,10 +306,7 @@ def after_fit(self: SelfLabelCallback):
     model.centre_types(images[:_N_CENTRED].split(bs))
     self.labelled = None
 
-
-_N_CENTRED = 128  # images that offsets and boxes are measured on
-
-# %% ../../nbs/api/training/09_refine.ipynb #adb6d690
+# %% ../../nbs/api/training/09_refine.ipynb #09a014b7
 @patch
 def plot(self: SelfLabelCallback, ax=None):
     "Plot the figures of the rounds"
