@@ -19,6 +19,7 @@ import torch
 from common import HERE, commit, hardware, number, write
 from fastai.torch_core import set_seed
 
+import protokp.training.refine  # noqa: F401, adds methods to KeypointLearner
 import protokp.training.resume  # noqa: F401, adds methods to KeypointLearner
 from protokp.datasets.trays import write_tray_folder
 from protokp.folders.learner import folder_learner, refit_prototypes
@@ -30,11 +31,16 @@ RESULTS, MODEL = HERE / 'results' / 'trays.json', HERE.parent / 'models' / 'tray
 N_TRAIN, N_TEST, EPOCHS, LR = 200, 128, 24, 3e-3
 TRAIN_SEED, TEST_SEED = 11, 99
 
-# name -> (options of `folder_learner`, seeds); not the library's: `upright`, `bf16`, `pictures`
+# name -> (options of `folder_learner`, seeds); not the library's: `upright`, `bf16`, `pictures`, `refine`, which has those of
+# `refine_types`; `as_trained` are then the figures before it
+ANY_ANGLE = dict(n_epoch=8, every=4, invariant='rotation')
 RUNS = {
     'recipe': ({}, (0, 1, 2)),
     'not turned round': (dict(upright=False), (0, 1, 2)),
     'types placed later': (dict(start=0.55), (0,)),
+    'refined': (dict(start=0.55, refine=dict(n_epoch=8, every=4)), (0, 1, 2)),
+    'refined at any angle': (dict(start=0.55, refine=ANY_ANGLE), (0, 1, 2)),
+    'fifty pictures, refined at any angle': (dict(pictures=50, refine=ANY_ANGLE), (0,)),
     'twelve types': (dict(n_prototypes=12), (0,)),
     'fifty pictures': (dict(pictures=50), (0,)),
     'twenty pictures': (dict(pictures=20), (0,)),
@@ -82,7 +88,7 @@ def live(table, truth):
 
 def run(name, seed):
     options, _ = RUNS[name]
-    kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16', 'pictures')}
+    kw = {k: v for k, v in options.items() if k not in ('upright', 'bf16', 'pictures', 'refine')}
     n = options.get('pictures', N_TRAIN)
     set_seed(seed)
     code = commit()
@@ -94,12 +100,21 @@ def run(name, seed):
             learn.to_bf16()
         if not options.get('upright', True):
             learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, FlipScoreMapCallback)])
-        log = learn.fit_resumable(HERE / 'runs' / f"trays-{name.replace(' ', '-')}-{seed}", EPOCHS, LR)
+        log = learn.fit_resumable(
+            HERE / 'runs' / f"trays-{name.replace(' ', '-').replace(',', '')}-{seed}", EPOCHS, LR
+        )
         minutes = log.before / 60
-        learn.to_fp32()
         learn.model.card = dict(size=learn.dls.size)
-        as_trained = evaluate(learn.model, d)
+        if 'refine' not in options:
+            learn.to_fp32()
+            as_trained = evaluate(learn.model, d)
         refit_prototypes(learn)
+        if 'refine' in options:
+            as_trained, begin = evaluate(learn.model, d), time.time()
+            with learn.no_bar():
+                learn.refine_types(**options['refine'])
+            minutes += (time.time() - begin) / 60
+            learn.to_fp32()
         figures = evaluate(learn.model, d)
     row = dict(
         name=name,

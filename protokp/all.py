@@ -47,6 +47,7 @@ from .metrics.objects import SceneEvaluator, object_metrics
 from .metrics.readout import landmark_readout, readout_error
 from .models.centring import contribution_maps
 from .models.protokp import ProtoKP
+from .ops.clusters import spectral_prototypes, suggest_n_prototypes
 from .ops.keypoints import nms, sample_at, soft_argmax, top_k
 from .ops.mixture import mixture_weights, sample_mixture
 from .ops.render import alpha_blend, splat
@@ -60,6 +61,7 @@ from .training.callbacks import PrototypeCallback
 from .training.learner import DEFAULT_RECIPE, PRESETS, KeypointLearner, keypoint_learner
 from .training.losses import KeypointLoss
 from .training.monitor import CollapseMonitor, FlipScoreMapCallback
+from .training.refine import SelfLabelCallback
 from .training.resume import ResumeCallback
 from .visualize.layers import show_layers, show_occlusion, show_types
 from .visualize.prototypes import show_prototypes

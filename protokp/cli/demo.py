@@ -42,7 +42,8 @@ def _write_demo(
 def protokp_demo(
     out: str = 'protokp_demo',  # output folder: image, model, figures as JSON
     seed: int = 0,  # of weights and scenes
-    epochs: int = 11,  # of 100 iterations each; types appear after the sixth
+    epochs: int = 6,  # of 100 iterations each, for places and descriptors
+    refine: int = 6,  # further epochs, for types
     scenes: int = 1600,  # scenes per epoch
     device: str = 'cpu',  # where to train: cpu, cuda, mps
     pretrained: store_true = False,  # do not train, show the weights that come with the package
@@ -51,7 +52,7 @@ def protokp_demo(
     from fastai.torch_core import set_seed
 
     from protokp.core.utils import check_device
-    from protokp.recipes.digits import _CANVAS, _N_DIGITS, DIGITS_RECIPE, demo_model, digits_learner
+    from protokp.recipes.digits import _CANVAS, _N_DIGITS, demo_model, train_demo
 
     out, device = Path(out), check_device(device)
     out.mkdir(parents=True, exist_ok=True)
@@ -59,11 +60,10 @@ def protokp_demo(
         model = demo_model()
         return _write_demo(model, out, **{k: v for k, v in model.card.items() if k != 'figures'})
     set_seed(seed)
-    learn = digits_learner(n_train=scenes, device=device)
     print(f'Training on {_CANVAS[0]}x{_CANVAS[1]} scenes of {_N_DIGITS} handwritten digits, seed {seed}.')
     print('Training uses no labels; they serve only the metrics on the right.')
     begin = time.time()
-    learn.fit_flat_cos(epochs, DIGITS_RECIPE['lr'], pct_start=0.7)
+    model = train_demo(epochs, refine, scenes, device)
     minutes = (time.time() - begin) / 60
-    data = 'scikit-learn digits, 28x28 scenes'
-    _write_demo(learn.model.cpu(), out, minutes=minutes, seed=seed, epochs=epochs, data=data)
+    about = dict(seed=seed, epochs=epochs, refine=refine, data='scikit-learn digits, 28x28 scenes')
+    _write_demo(model, out, minutes=minutes, **about)

@@ -27,6 +27,8 @@ def protokp_train(
     precision: str = 'auto',  # of the networks: auto, float32 or bf16
     minutes: float = None,  # stop after this time of training over all calls; no limit if omitted
     seed: int = 0,  # of weights and split
+    refine: int = None,  # further epochs, in which types become kinds by labels of their own; none if omitted
+    invariant: str = None,  # what a type does not depend on: rotation, scale, colour, separated by commas
     device: str = None,  # cpu, cuda or mps; the fastest available if omitted
 ):
     "Train on a folder of unlabelled images; rerun to resume"
@@ -35,7 +37,8 @@ def protokp_train(
 
     settings = dict(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, size=size)
     run = dict(epochs=epochs, lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
-    train_folder(path, out, **settings, **run, device=device)
+    names = tuple(filter(None, (invariant or '').replace(' ', '').split(',')))
+    train_folder(path, out, **settings, **run, refine=refine, invariant=names, device=device)
 
 # %% ../../nbs/api/cli/03_folders.ipynb #e0086403
 def _model_folder(

@@ -16,15 +16,22 @@ from fastai.torch_core import get_model, set_seed
 
 from ..core.detections import TypeNames
 from ..core.files import atomic_path, lock_folder
-from ..core.options import check_options, check_size
+from ..core.options import OptionError, check_options, check_size
 from ..core.records import check_n_keypoints
 from ..core.utils import check_device
-from ..folders.gallery import collect_gallery, sample_dataset_images, show_gallery
+from protokp.folders.gallery import (
+    GalleryData,
+    background_types,
+    collect_gallery,
+    sample_dataset_images,
+    show_gallery,
+)
 from ..folders.images import list_images
 from ..folders.learner import _PLACED, _learn_from, refit_prototypes
 from ..folders.suggest import suggest_min_score, suggest_settings
 from ..models.protokp import ProtoKP, has_native_bf16
 from ..training.learner import KeypointLearner
+from ..training.refine import SelfLabelCallback, _check_invariant
 from ..training.resume import ResumeCallback
 
 # %% ../../nbs/api/cli/02_training.ipynb #6b41bf89
@@ -73,20 +80,36 @@ def _saved_names(
     types = before.card.get('types') if before else None
     if not types:
         return {}
+    named = TypeNames.from_dict(types).labels != TypeNames.of(before.n_prototypes).labels
     same_shape = before.prototypes.shape == model.prototypes.shape
     if same_shape and torch.allclose(before.prototypes, model.prototypes.cpu(), atol=1e-3):
         return dict(types=types)
-    print(
-        'Training changed the types since they were named; name them again. '
-        f'The names were {TypeNames.from_dict(types)}',
-        file=sys.stderr,
-    )
+    if named:
+        print(
+            'Training changed the types since they were named; name them again. '
+            f'The names were {TypeNames.from_dict(types)}',
+            file=sys.stderr,
+        )
     return {}
+
+
+def _without_background(
+    model: ProtoKP,  # to be saved now
+    found: GalleryData,  # its keypoints in some images
+) -> dict:  # for the card; empty if no type is dropped
+    "Drop the types that lie on the ground, and say so"
+    types, dropped = TypeNames.of(model.n_prototypes), background_types(model, found)
+    for t in dropped:
+        types = types.drop(t)
+    if not dropped:
+        return {}
+    print(f'dropped: {", ".join(map(str, dropped))} (types on even ground; a name brings one back)')
+    return dict(types=types.to_dict())
 
 # %% ../../nbs/api/cli/02_training.ipynb #748d4370
 def _save(learn, out, before, **facts):
-    "Save the model of a run"
-    return learn.save_pretrained(out / 'model', **facts, **_saved_names(before, get_model(learn.model)))
+    "Save the model of a run, with the names that an earlier one had"
+    return learn.save_pretrained(out / 'model', **{**facts, **_saved_names(before, get_model(learn.model))})
 
 
 def _save_figure(file, draw):
@@ -111,11 +134,13 @@ def _names_before(
 
 
 def _finish(learn, out, run, before, facts):
-    "Refit the prototypes, save the model, write figures"
+    "Refit the prototypes unless they were refined, save the model, write figures"
     learn.to_fp32()
-    refit_prototypes(learn)
-    _save(learn, out, before, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
+    if not facts.get('refined'):
+        refit_prototypes(learn)
     found = collect_gallery(learn, _unique_images(learn))
+    facts = dict(_without_background(get_model(learn.model), found), **facts)
+    _save(learn, out, before, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
     n = min(4, len(learn.dls.valid_ds))
     print(f'model: {out / "model"}\nlog:   {out / "log.jsonl"}')
     print(f'types: {_save_figure(out / "types.png", lambda: show_gallery(learn, found))}')
@@ -150,11 +175,16 @@ def train_folder(
     precision: str = 'auto',  # of the networks: auto, float32 or bf16
     minutes: float = None,  # limit of training time over all calls; none if omitted
     seed: int = 0,  # of weights and split
+    refine: int = None,  # epochs of `refine_types` after the others; none if omitted
+    invariant: tuple = (),  # what the type does not depend on, of `refine_types`
     device=None,  # fastai's default if omitted
 ):
     "Train on a folder or resume, and write all outputs; raises `OSError` or `ValueError`"
     check_options(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, epochs=epochs)
     check_options(lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
+    check_options(refine=refine)
+    if _check_invariant(invariant) and not refine:
+        raise OptionError(f'invariant: got {invariant} without refine, wanted epochs for it, refine=8 say')
     check_size(size)
     if device is not None:
         device = check_device(device)
@@ -170,10 +200,10 @@ def train_folder(
     about |= dict(n_keypoints=model.n_keypoints, n_prototypes=n_prototypes)
     about |= dict(steps=len(learn.dls.train), bs=bs, lr=lr, seed=seed)
     with lock_folder(out):
-        _train(learn, out, settings, about, epochs, precision, minutes)
+        _train(learn, out, settings, about, epochs, precision, minutes, refine, invariant)
 
-
-def _train(learn, out, settings, about, epochs, precision, minutes):
+# %% ../../nbs/api/cli/02_training.ipynb #a4fcb80b
+def _train(learn, out, settings, about, epochs, precision, minutes, refine, invariant):
     "Train or resume in a folder that nobody else writes to, and write all outputs"
     run, lr = ResumeCallback(out, about=about), about['lr']
     began = run.state['about'].get('precision') if run.load() else None
@@ -186,6 +216,10 @@ def _train(learn, out, settings, about, epochs, precision, minutes):
     facts = dict(seed=about['seed'], data=f'{n} images of a folder', n_images=n)
     try:
         run = learn.fit_resumable(out, epochs, lr, minutes=minutes or float('inf'), about=about)
+        if refine and run.done == epochs:
+            spent, run, epochs = run.before, ResumeCallback(out / 'refine'), refine
+            run = _refine(learn, out, refine, invariant, spent, about, minutes)
+            facts['refined'] = run.done
     except KeyboardInterrupt:
         _interrupted(learn, out, run, before, epochs, facts)
     try:
@@ -193,6 +227,18 @@ def _train(learn, out, settings, about, epochs, precision, minutes):
     except KeyboardInterrupt:
         print('Interrupted after the training. Run the same command for what is missing.', file=sys.stderr)
         sys.exit(130)
+
+
+def _refine(learn, out, n_epoch, invariant, spent, about, minutes):
+    "Refine the types, or resume that; return the run with the time of both"
+    print(f'refining types for {n_epoch} epochs')
+    labels = SelfLabelCallback(invariant=invariant, seed=about['seed'])
+    about = dict(about, invariant=list(labels.invariant))
+    left = max((minutes or float('inf')) - spent / 60, 0)
+    fit = dict(pct_start=0.5, minutes=left, about=about, cbs=[labels])
+    run = learn.fit_resumable(out / 'refine', n_epoch, about['lr'] / 3, **fit)
+    run.before += spent
+    return run
 
 
 def _print_run(n_train, n_valid, size, steps, precision):

@@ -44,13 +44,14 @@ class Bounds:
         odd = self.rule != 'odd' or value % 2 == 1
         return odd and (self.rule != 'square' or math.isqrt(value) ** 2 == value)
 
-# %% ../../nbs/api/core/08_options.ipynb #efead235
+# %% ../../nbs/api/core/08_options.ipynb #91b10bad
 _COUNT = Bounds(1, 10**9)
 _SIDE = Bounds(8, 8192)  # of an image that a model sees, pixels
 _POSITIVE = Bounds(0, 1e6, whole=False, above=True)
 _NOT_NEGATIVE = Bounds(0, 1e6, whole=False)
 _SHARE = Bounds(0, 1, whole=False)
 
+# %% ../../nbs/api/core/08_options.ipynb #efead235
 OPTIONS = dict(
     # of a model
     n_keypoints=Bounds(1, 4096),
@@ -80,6 +81,7 @@ OPTIONS = dict(
     memory=Bounds(1, 10**6),
     start=Bounds(0, 1e12, whole=False),
     warmup=Bounds(0, 1e12, whole=False),
+    refine=Bounds(1, 10**6),
     every=Bounds(1, 10**6),
     weight=_NOT_NEGATIVE,
     n_images=Bounds(2, 10**7),

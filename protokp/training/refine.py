@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['invariant_view', 'LabelledImages', 'SelfLabelCallback']
 
-# %% ../../nbs/api/training/09_refine.ipynb #fcf3d8ed
+# %% ../../nbs/api/training/09_refine.ipynb #a76827db
 import math
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ from ..ops.prototypes import _mean_directions
 from ..ops.warp import WarpSize, warp, warp_pair
 from .learner import KeypointLearner
 
-# %% ../../nbs/api/training/09_refine.ipynb #7c7190a9
+# %% ../../nbs/api/training/09_refine.ipynb #b7d866e6
 _INVARIANCES = ('rotation', 'scale', 'colour')
 _ZOOM = 0.3  # of the scale, either way
 _TINT, _SHINE = 2.0, 0.3  # how far channels mix, standard deviation of logits; brightness, either way
@@ -63,7 +63,7 @@ def invariant_view(
         view = torch.einsum('bij,bjhw->bihw', logits.softmax(-1) * shine, view).clamp(0, 1)
     return view, pair.source[:, 0]
 
-# %% ../../nbs/api/training/09_refine.ipynb #4b215467
+# %% ../../nbs/api/training/09_refine.ipynb #b5be9dfd
 @dataclass
 class LabelledImages:
     "Images whose keypoints have labels"
@@ -125,7 +125,7 @@ def _distinct(images):
     )
     return images[first[: group.max() + 1].long().sort().values]
 
-# %% ../../nbs/api/training/09_refine.ipynb #f0e45faf
+# %% ../../nbs/api/training/09_refine.ipynb #3eb832f1
 _SURE = 0.8  # share of a keypoint's neighbours that agree with its label, or it has none
 _RADIUS = 0.2  # of the window, within which a keypoint of a view is that of the image
 _HEAVIEST = 5.0  # weight of a rare kind at most, 1 for a usual one
@@ -155,7 +155,7 @@ class SelfLabelCallback(Callback):
         "Begin anew"
         if process_group(self.learn).size > 1:
             raise ValueError('SelfLabelCallback: got several processes, wanted one')
-        self.rounds, self.labelled, self.n_done = [], None, 0
+        self.rounds, self.labelled, self.placed = [], None, False
 
     def before_train(self):
         "Begin a round if it is time, and train on labelled images"
@@ -167,10 +167,12 @@ class SelfLabelCallback(Callback):
             self.label()
         self.learn.dl = self.loader()
 
-# %% ../../nbs/api/training/09_refine.ipynb #ba74e5ce
+# %% ../../nbs/api/training/09_refine.ipynb #f1e89a9f
 @patch
 def collect(self: SelfLabelCallback) -> Tensor:  # (n,C,H,W) distinct
-    "Collect the training images of one epoch"
+    "Collect the training images of one epoch; raises `ValueError` if there is no batch"
+    if not len(self.dls.train):
+        raise ValueError(f'dls: got no training batch of {self.dls.train.bs} images, wanted one; lower bs')
     images, n = [], 0
     for batch in self.dls.train:
         images.append(batch[0].as_subclass(Tensor))
@@ -225,7 +227,7 @@ def _figures_of(epoch: int, clusters: SpectralClusters, types: Tensor, nearest: 
         cut=clusters.cut,
     )
 
-# %% ../../nbs/api/training/09_refine.ipynb #c804bdef
+# %% ../../nbs/api/training/09_refine.ipynb #9f94aee3
 @patch(as_prop=True)
 def radius(self: SelfLabelCallback) -> float:  # pixels
     "Return the distance within which a keypoint of a view is that of the image"
@@ -287,26 +289,39 @@ def after_loss(self: SelfLabelCallback):
     self.learn.loss_grad = self.learn.loss_grad + self.weight * total
     self.learn.loss = self.learn.loss_grad.clone()
 
-# %% ../../nbs/api/training/09_refine.ipynb #6d0e60fc
+# %% ../../nbs/api/training/09_refine.ipynb #563790f1
 _N_CENTRED = 128  # images that offsets and boxes are measured on
 
 
 @patch
-def after_fit(self: SelfLabelCallback):
-    "Place the prototypes at the means of the labelled descriptors as they are now"
-    self.target = self.images = None
-    if self.labelled is None:
-        return
+@torch.no_grad()
+def place(self: SelfLabelCallback):
+    "Place the prototypes at the means of the labelled descriptors as they are now, and measure offsets"
     model, bs, (images, xy, labels) = get_model(self.model), self.dls.train.bs, self.labelled[:]
-    with torch.no_grad(), evaluation_mode(model):
+    with evaluation_mode(model):
         maps = [model.encode(x)[0] for x in images.split(bs)]
         descriptors = torch.cat([model.describe(m, p) for m, p in zip(maps, xy.split(bs))])
-        known = labels >= 0
-        model.prototypes.copy_(_mean_directions(descriptors[known], labels[known], model.n_prototypes))
+    known = labels >= 0
+    model.prototypes.copy_(_mean_directions(descriptors[known], labels[known], model.n_prototypes))
     model.centre_types(images[:_N_CENTRED].split(bs))
-    self.labelled = None
+    self.placed = True
 
-# %% ../../nbs/api/training/09_refine.ipynb #09a014b7
+
+@patch
+def before_validate(self: SelfLabelCallback):
+    "Place the prototypes for the last time before the last validation"
+    if self.labelled is not None and self.epoch == self.n_epoch - 1:
+        self.place()
+
+
+@patch
+def after_fit(self: SelfLabelCallback):
+    "Place the prototypes if the fit ended early, and release the images"
+    if self.labelled is not None and not self.placed:
+        self.place()
+    self.target = self.images = self.labelled = None
+
+# %% ../../nbs/api/training/09_refine.ipynb #2f5b712e
 @patch
 def plot(self: SelfLabelCallback, ax=None):
     "Plot the figures of the rounds"
