@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 
+from protokp.ops.clusters import spectral_clusters, spectral_prototypes
 from protokp.ops.keypoints import nms, sample_at, soft_argmax, top_k
 from protokp.ops.mixture import assign_prototypes, largest_remainders, mixture_weights, sample_mixture
 from protokp.ops.prototypes import kmeans_prototypes, live_prototypes, prototype_loss, random_prototypes
@@ -239,3 +240,20 @@ def test_wasserstein(N, C, L, seed, dtype):
     assert sliced_wasserstein(x, mixed, projections=lines) < 1e-9
     there.backward()
     assert x.grad.isfinite().all()
+
+
+@given(st.integers(1, 60), FEW, st.integers(1, 8), st.integers(1, 14), SEED, FLOATS)
+def test_spectral_clusters(N, C, n, k, seed, dtype):
+    x = units(seed, N, C, dtype)
+    if N < max(2 * n, k + 1):
+        with pytest.raises(ValueError, match='over more images'):
+            spectral_clusters(x, n, n_neighbors=k)
+        return
+    found = spectral_clusters(x, n, n_neighbors=k)
+    assert found.labels.shape == (N,) and found.labels.min() >= 0 and found.labels.max() < n
+    assert (found.sure > 0).all() and (found.sure <= 1 + 1e-6).all()
+    assert -1e-9 <= found.cut <= 1 and -1e-9 <= found.evenness <= 1 + 1e-9
+    if N > 12:
+        P = spectral_prototypes(x, n)
+        assert P.shape == (n, C) and P.dtype == dtype
+        assert torch.allclose(P.norm(dim=1), torch.ones(n, dtype=dtype), atol=1e-4)
