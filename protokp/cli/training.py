@@ -25,6 +25,7 @@ from protokp.folders.gallery import (
     collect_gallery,
     sample_dataset_images,
     show_gallery,
+    suggest_merges,
 )
 from ..folders.images import list_images
 from ..folders.learner import _PLACED, _learn_from, refit_prototypes
@@ -145,6 +146,8 @@ def _finish(learn, out, run, before, facts):
     print(f'model: {out / "model"}\nlog:   {out / "log.jsonl"}')
     print(f'types: {_save_figure(out / "types.png", lambda: show_gallery(learn, found))}')
     print(f'found: {_save_figure(out / "found.png", lambda: learn.show_results(max_n=n, shuffle=False))}')
+    for a, b, share in suggest_merges(get_model(learn.model), found):
+        print(f'perhaps one kind: {a} and {b} (mixing {share:.2f}; the same name merges them)')
     print(f'score threshold: {suggest_min_score(found.keypoints.score[found.keypoints.real])}')
     print(f'next:  look at {out / "types.png"}, then run protokp_name {out} "0=…,1=…"')
 

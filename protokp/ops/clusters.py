@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['nearest_neighbors', 'neighbor_graph', 'SpectralClusters', 'spectral_clusters', 'spectral_prototypes',
-           'NPrototypesSuggestion', 'suggest_n_prototypes']
+           'cluster_mixing', 'NPrototypesSuggestion', 'suggest_n_prototypes']
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #67b97489
+# %% ../../nbs/api/ops/06_clusters.ipynb #4230f685
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..core.records import full_precision
 from .prototypes import _RESTARTS, _mean_directions
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #c93b0299
+# %% ../../nbs/api/ops/06_clusters.ipynb #a1654b24
 _BLOCK = 2048  # descriptors compared with all others at a time
 
 
@@ -50,7 +50,7 @@ def neighbor_graph(
     around = links + identity(N)
     return links.multiply(around @ around).tocsr()
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #6e61808a
+# %% ../../nbs/api/ops/06_clusters.ipynb #3a680ae7
 _N_NEIGHBORS = 12
 _DIMENSIONS = 1.0, 1.2, 1.4, 1.6, 2.0  # eigenvectors per cluster, all tried
 _CUT = 3.0  # weight of the cut against evenness
@@ -82,19 +82,28 @@ def _evenness(
     return float(-(p * np.log(p)).sum() / np.log(max(n, 2)))
 
 
+def _link_weights(
+    graph: csr_matrix,  # (N,N)
+    labels: np.ndarray,  # (N,)
+    n: int,  # clusters
+) -> np.ndarray:  # (n,n)
+    "Sum the weights of the links within and between clusters"
+    N = len(labels)
+    member = csr_matrix((np.ones(N), (np.arange(N), labels)), (N, n))
+    return (member.T @ graph @ member).toarray()
+
+
 def _cut(
     graph: csr_matrix,  # (N,N)
     labels: np.ndarray,  # (N,)
     n: int,  # clusters
 ) -> float:  # 0 if no link leaves its cluster
     "Compute the mean over clusters of the weight of links that leave it, a share of all of its links"
-    N = len(labels)
-    member = csr_matrix((np.ones(N), (np.arange(N), labels)), (N, n))
-    weight = (member.T @ graph @ member).toarray()
+    weight = _link_weights(graph, labels, n)
     total = weight.sum(1)
     return float(((total - weight.diagonal()) / np.maximum(total, 1e-9)).mean())
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #568bf728
+# %% ../../nbs/api/ops/06_clusters.ipynb #1972f4bc
 @dataclass
 class SpectralClusters:
     "Clusters of descriptors by their neighbours"
@@ -157,7 +166,22 @@ def spectral_prototypes(
     clusters = spectral_clusters(descriptors, n, seed)
     return _mean_directions(descriptors.detach(), clusters.labels, n)
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #bcba5196
+# %% ../../nbs/api/ops/06_clusters.ipynb #aef68163
+def cluster_mixing(
+    descriptors: Tensor,  # (N,C) unit vectors
+    labels: Tensor,  # (N,) int64
+    n: int,  # clusters
+    n_neighbors: int = _N_NEIGHBORS,  # of each descriptor
+) -> Tensor:  # (n,n) float32 in [0,1], 0 on the diagonal
+    "Compute the share of the links of the smaller of two clusters, within both, that lead to the other"
+    _check_enough(descriptors, 1, n_neighbors)
+    graph = neighbor_graph(nearest_neighbors(full_precision(descriptors.detach()), n_neighbors))
+    weight = torch.as_tensor(_link_weights(graph, labels.cpu().numpy(), n), dtype=torch.float32)
+    own = weight.diagonal()
+    between = weight - own.diag()
+    return between / (torch.minimum(own, own[:, None]) + between).clamp(min=1)
+
+# %% ../../nbs/api/ops/06_clusters.ipynb #d53d7c57
 _NEAR = 7  # neighbours in a clustered part that label a descriptor outside
 _AS_GOOD = 0.02  # below the best agreement: of several numbers the smallest is taken
 
@@ -184,7 +208,7 @@ def _agreement(
     labels = [_labels_of(other, x, spectral_clusters(x, n, seed).labels, n) for x in known]
     return adjusted_rand_score(*(x.cpu().numpy() for x in labels))
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #0ebb5eb0
+# %% ../../nbs/api/ops/06_clusters.ipynb #76c7fee4
 @dataclass
 class NPrototypesSuggestion:
     "Number of kinds by the agreement of clusterings"
