@@ -6,7 +6,7 @@
 __all__ = ['nearest_neighbors', 'neighbor_graph', 'SpectralClusters', 'spectral_clusters', 'spectral_prototypes',
            'cluster_mixing', 'NPrototypesSuggestion', 'suggest_n_prototypes']
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #4230f685
+# %% ../../nbs/api/ops/06_clusters.ipynb #5f07baff
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ from torch import Tensor
 from ..core.records import full_precision
 from .prototypes import _RESTARTS, _mean_directions
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #a1654b24
+# %% ../../nbs/api/ops/06_clusters.ipynb #3b1c73c7
 _BLOCK = 2048  # descriptors compared with all others at a time
 
 
@@ -50,10 +50,10 @@ def neighbor_graph(
     around = links + identity(N)
     return links.multiply(around @ around).tocsr()
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #3a680ae7
+# %% ../../nbs/api/ops/06_clusters.ipynb #e6909229
 _N_NEIGHBORS = 12
 _DIMENSIONS = 1.0, 1.2, 1.4, 1.6, 2.0  # eigenvectors per cluster, all tried
-_CUT = 3.0  # weight of the cut against evenness
+_CUT = 1.0  # weight of the cut against evenness
 _DENSE = 1000  # points below which a dense eigensolver is faster and certain to converge
 
 
@@ -103,7 +103,7 @@ def _cut(
     total = weight.sum(1)
     return float(((total - weight.diagonal()) / np.maximum(total, 1e-9)).mean())
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #1972f4bc
+# %% ../../nbs/api/ops/06_clusters.ipynb #5ceb06c2
 @dataclass
 class SpectralClusters:
     "Clusters of descriptors by their neighbours"
@@ -166,7 +166,7 @@ def spectral_prototypes(
     clusters = spectral_clusters(descriptors, n, seed)
     return _mean_directions(descriptors.detach(), clusters.labels, n)
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #aef68163
+# %% ../../nbs/api/ops/06_clusters.ipynb #b5fb7d86
 def cluster_mixing(
     descriptors: Tensor,  # (N,C) unit vectors
     labels: Tensor,  # (N,) int64
@@ -181,7 +181,7 @@ def cluster_mixing(
     between = weight - own.diag()
     return between / (torch.minimum(own, own[:, None]) + between).clamp(min=1)
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #d53d7c57
+# %% ../../nbs/api/ops/06_clusters.ipynb #1095f0f8
 _NEAR = 7  # neighbours in a clustered part that label a descriptor outside
 _AS_GOOD = 0.02  # below the best agreement: of several numbers the smallest is taken
 
@@ -208,7 +208,7 @@ def _agreement(
     labels = [_labels_of(other, x, spectral_clusters(x, n, seed).labels, n) for x in known]
     return adjusted_rand_score(*(x.cpu().numpy() for x in labels))
 
-# %% ../../nbs/api/ops/06_clusters.ipynb #76c7fee4
+# %% ../../nbs/api/ops/06_clusters.ipynb #16eed282
 @dataclass
 class NPrototypesSuggestion:
     "Number of kinds by the agreement of clusterings"
