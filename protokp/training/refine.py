@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['invariant_view', 'LabelledImages', 'SelfLabelCallback']
 
-# %% ../../nbs/api/training/09_refine.ipynb #6838d348
+# %% ../../nbs/api/training/09_refine.ipynb #92d2fa49
 import math
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ from ..ops.prototypes import _mean_directions
 from ..ops.warp import WarpSize, warp, warp_pair
 from .learner import KeypointLearner
 
-# %% ../../nbs/api/training/09_refine.ipynb #707f171f
+# %% ../../nbs/api/training/09_refine.ipynb #7ba70352
 _INVARIANCES = ('rotation', 'scale', 'colour')
 _ZOOM = 0.3  # of the scale, either way
 _TINT, _SHINE = 2.0, 0.3  # how far channels mix, standard deviation of logits; brightness, either way
@@ -63,7 +63,7 @@ def invariant_view(
         view = torch.einsum('bij,bjhw->bihw', logits.softmax(-1) * shine, view).clamp(0, 1)
     return view, pair.source[:, 0]
 
-# %% ../../nbs/api/training/09_refine.ipynb #549774b7
+# %% ../../nbs/api/training/09_refine.ipynb #410b7928
 @dataclass
 class LabelledImages:
     "Images whose keypoints have labels"
@@ -125,7 +125,7 @@ def _distinct(images):
     )
     return images[first[: group.max() + 1].long().sort().values]
 
-# %% ../../nbs/api/training/09_refine.ipynb #0b98d880
+# %% ../../nbs/api/training/09_refine.ipynb #ffda3787
 _SURE = 0.8  # share of a keypoint's neighbours that agree with its label, or it has none
 _RADIUS = 0.2  # of the window, within which a keypoint of a view is that of the image
 _HEAVIEST = 5.0  # weight of a rare kind at most, 1 for a usual one
@@ -167,7 +167,7 @@ class SelfLabelCallback(Callback):
             self.label()
         self.learn.dl = self.loader()
 
-# %% ../../nbs/api/training/09_refine.ipynb #16b014e0
+# %% ../../nbs/api/training/09_refine.ipynb #92c6c469
 @patch
 def collect(self: SelfLabelCallback) -> Tensor:  # (n,C,H,W) distinct
     "Collect the training images of one epoch; raises `ValueError` if there is no batch"
@@ -227,7 +227,7 @@ def _figures_of(epoch: int, clusters: SpectralClusters, types: Tensor, nearest: 
         cut=clusters.cut,
     )
 
-# %% ../../nbs/api/training/09_refine.ipynb #c6ca919a
+# %% ../../nbs/api/training/09_refine.ipynb #df585ad2
 @patch(as_prop=True)
 def radius(self: SelfLabelCallback) -> float:  # pixels
     "Return the distance within which a keypoint of a view is that of the image"
@@ -289,7 +289,7 @@ def after_loss(self: SelfLabelCallback):
     self.learn.loss_grad = self.learn.loss_grad + self.weight * total
     self.learn.loss = self.learn.loss_grad.clone()
 
-# %% ../../nbs/api/training/09_refine.ipynb #ccbea06e
+# %% ../../nbs/api/training/09_refine.ipynb #48e3adf4
 _N_CENTRED = 128  # images that offsets and boxes are measured on
 
 
@@ -321,7 +321,7 @@ def after_fit(self: SelfLabelCallback):
         self.place()
     self.target = self.images = self.labelled = None
 
-# %% ../../nbs/api/training/09_refine.ipynb #e8ad9cbc
+# %% ../../nbs/api/training/09_refine.ipynb #e22cfc6b
 @patch
 def plot(self: SelfLabelCallback, ax=None):
     "Plot the figures of the rounds"
