@@ -37,7 +37,7 @@ def protokp_train(
 
     settings = dict(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, size=size)
     run = dict(epochs=epochs, lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
-    names = tuple(filter(None, (invariant or '').replace(' ', '').split(',')))
+    names = () if invariant is None else tuple(name.strip() for name in invariant.split(','))
     train_folder(path, out, **settings, **run, refine=refine, invariant=names, device=device)
 
 # %% ../../nbs/api/cli/03_folders.ipynb #e0086403

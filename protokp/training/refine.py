@@ -20,7 +20,7 @@ from fastcore.basics import patch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..core.options import check_options
+from ..core.options import OptionError, check_options
 from ..core.process_group import process_group
 from ..core.records import Keypoints, cat_keypoints
 from ..core.utils import evaluation_mode
@@ -41,7 +41,7 @@ def _check_invariant(invariant):
     "Return the names as a tuple; raises `ValueError`"
     names = (invariant,) if isinstance(invariant, str) else tuple(invariant)
     if unknown := set(names) - set(_INVARIANCES):
-        raise ValueError(f'invariant: got {sorted(unknown)}, wanted any of {", ".join(_INVARIANCES)}')
+        raise OptionError(f'invariant: got {sorted(unknown)}, wanted any of {", ".join(_INVARIANCES)}')
     return names
 
 
