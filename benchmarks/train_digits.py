@@ -79,7 +79,7 @@ def main():
     ):
         limits = dict(minutes=minutes, stop_after=a.stop_after)
         fits.append(learn.fit_resumable(folder / part, n, lr, pct_start=share, cbs=cbs, **limits))
-        minutes -= fits[-1].before / 60
+        minutes = max(minutes - fits[-1].before / 60, 0)
         if fits[-1].done < n and minutes > 0.1 * a.minutes:
             sys.exit(f'{part}: {fits[-1].done} of {n} epochs done; run again to resume')
 

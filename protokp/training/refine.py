@@ -118,12 +118,10 @@ def _average_descriptors(
 
 def _distinct(images):
     "Return the images without copies, in their order"
-    key = images.flatten(1) @ torch.randn(images[0].numel(), device=images.device)
-    _, group = key.unique(return_inverse=True)
-    first = torch.full_like(key, len(images)).scatter_reduce(
-        0, group, torch.arange(len(images), device=key.device, dtype=key.dtype), 'amin'
-    )
-    return images[first[: group.max() + 1].long().sort().values]
+    first = {}
+    for i, image in enumerate(images.cpu()):
+        first.setdefault(hash(image.numpy().tobytes()), i)
+    return images[list(first.values())]
 
 # %% ../../nbs/api/training/09_refine.ipynb #ffda3787
 _SURE = 0.8  # share of a keypoint's neighbours that agree with its label, or it has none
@@ -139,31 +137,30 @@ class SelfLabelCallback(Callback):
     def __init__(
         self,
         every: int = 4,  # epochs of a round
-        start: int = 0,  # epochs before the first round
         invariant: tuple = (),  # what a kind does not depend on: 'rotation', 'scale', 'colour'
         weight: float = 0.15,  # of the cross-entropy in the loss
         temperature: float = 20.0,  # that cosines are multiplied by
         n_images: int = 2000,  # labelled at most in a round
         seed: int = 0,  # of the clusters
     ):
-        check_options(every=every, start=start, weight=weight, temperature=temperature, n_images=n_images)
-        self.every, self.start, self.weight, self.temperature = every, start, weight, temperature
+        check_options(every=every, weight=weight, temperature=temperature, n_images=n_images, seed=seed)
+        self.every, self.weight, self.temperature = every, weight, temperature
         self.n_images, self.seed, self.invariant = n_images, seed, _check_invariant(invariant)
         self.rounds, self.labelled = [], None
 
     def before_fit(self):
         "Begin anew"
         if process_group(self.learn).size > 1:
-            raise ValueError('SelfLabelCallback: got several processes, wanted one')
+            raise ValueError(
+                'SelfLabelCallback: got several processes, wanted one; refine types outside of `distrib_ctx`'
+            )
         self.rounds, self.labelled, self.placed = [], None, False
 
     def before_train(self):
         "Begin a round if it is time, and train on labelled images"
         steps, opt = self.learn.prototype, self.learn.opt
         steps.fixed, opt.placed = True, opt.iteration if opt.placed is None else opt.placed
-        if self.epoch < self.start:
-            return
-        if self.labelled is None or (self.epoch - self.start) % self.every == 0:
+        if self.labelled is None or self.epoch % self.every == 0:
             self.label()
         self.learn.dl = self.loader()
 
