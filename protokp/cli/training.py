@@ -108,9 +108,9 @@ def _without_background(
     return dict(types=types.to_dict())
 
 # %% ../../nbs/api/cli/02_training.ipynb #748d4370
-def _save(learn, out, before, **facts):
-    "Save the model of a run, with the names that an earlier one had"
-    return learn.save_pretrained(out / 'model', **{**facts, **_saved_names(before, get_model(learn.model))})
+def _save(learn, out, types, **facts):
+    "Save the model of a run"
+    return learn.save_pretrained(out / 'model', **facts, **types)
 
 
 def _save_figure(file, draw):
@@ -140,13 +140,14 @@ def _finish(learn, out, run, before, facts):
     if not facts.get('refined'):
         refit_prototypes(learn)
     found = collect_gallery(learn, _unique_images(learn))
-    facts = dict(_without_background(get_model(learn.model), found), **facts)
-    _save(learn, out, before, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
+    model = get_model(learn.model)
+    types = _saved_names(before, model) or _without_background(model, found)
+    _save(learn, out, types, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
     n = min(4, len(learn.dls.valid_ds))
     print(f'model: {out / "model"}\nlog:   {out / "log.jsonl"}')
     print(f'types: {_save_figure(out / "types.png", lambda: show_gallery(learn, found))}')
     print(f'found: {_save_figure(out / "found.png", lambda: learn.show_results(max_n=n, shuffle=False))}')
-    for a, b, share in suggest_merges(get_model(learn.model), found):
+    for a, b, share in suggest_merges(model, found):
         print(f'perhaps one kind: {a} and {b} (mixing {share:.2f}; the same name merges them)')
     print(f'score threshold: {suggest_min_score(found.keypoints.score[found.keypoints.real])}')
     print(f'next:  look at {out / "types.png"}, then run protokp_name {out} "0=…,1=…"')
@@ -155,7 +156,7 @@ def _finish(learn, out, run, before, facts):
 def _interrupted(learn, out, run, before, epochs, facts):
     "Save the model as it is, print how to resume, exit with code 130"
     run.load()
-    _save(learn, out, before, epochs=run.done, **facts)
+    _save(learn, out, _saved_names(before, get_model(learn.model)), epochs=run.done, **facts)
     print(
         f'Interrupted after {run.done} of {epochs} epochs; checkpoint in {out}, current model in '
         f'{out / "model"}. Run the same command to resume.',
