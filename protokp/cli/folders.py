@@ -20,6 +20,8 @@ def protokp_train(
     n_prototypes: int = 8,  # types to learn; rather too many, since types can be merged later
     kernel_size: int = None,  # about the size of an object, odd pixels; estimated from the images if omitted
     size: str = None,  # side in pixels, or height,width; as small as the objects allow if omitted
+    scale: float = None,  # pixels seen per image pixel, to train on windows; estimated if objects are many
+    flips: bool = False,  # mirror windows and turn them by quarters, where objects have no upright
     epochs: int = 24,  # of about 50 steps each
     lr: float = 3e-3,  # maximum learning rate
     bs: int = 16,  # images per batch
@@ -38,7 +40,8 @@ def protokp_train(
     settings = dict(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, size=size)
     run = dict(epochs=epochs, lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
     names = () if invariant is None else tuple(name.strip() for name in invariant.split(','))
-    train_folder(path, out, **settings, **run, refine=refine, invariant=names, device=device)
+    run |= dict(refine=refine, invariant=names, device=device, scale=scale, flips=flips)
+    train_folder(path, out, **settings, **run)
 
 # %% ../../nbs/api/cli/03_folders.ipynb #e0086403
 def _model_folder(
@@ -79,12 +82,13 @@ def _save_crops(
     table,  # detections
     source: str,  # folder that the names of the images start from, or the one image
     path: str,  # folder to write into, a subfolder per type
+    **reading,  # of `open_image`: stretch, ground
 ) -> int:  # number of crops
     "Write a crop around each keypoint as a PNG file, named after type, image and keypoint, within the folder"
     from protokp.core.files import atomic_path, safe_name
     from protokp.folders.predict import crop_keypoints
 
-    for row, crop in zip(table.itertuples(), crop_keypoints(table, source)):
+    for row, crop in zip(table.itertuples(), crop_keypoints(table, source, **reading)):
         image = [safe_name(p) for p in Path(row.image).parts if p not in ('/', '..')]
         file = Path(path, f'{row.type} {safe_name(row.name)}', *image[:-1], f'{image[-1]} {row.keypoint}.png')
         with atomic_path(file) as part:
@@ -107,14 +111,16 @@ def protokp_predict(
     "Predict keypoints and types and write them to a file"
     size = size if size == 'own' else parse_image_size(size)
     from protokp.export.tables import detect_format, export_detections
-    from protokp.folders.predict import predict_images
+    from protokp.folders.predict import image_view, predict_images
 
     format = detect_format(out, format)  # before hours of work
-    table = predict_images(_model_folder(model), items, bs, size, n_keypoints, min_score)
+    model, view = image_view(_model_folder(model))
+    table = predict_images(model, items, bs, size, n_keypoints, min_score)
     written = export_detections(table, out, format)
     print(f'{len(table)} objects in {len(table.attrs["images"])} images: {written}')
     if crops:
-        print(f'{_save_crops(table, items, crops)} crops: {crops}')
+        n = _save_crops(table, items, crops, stretch=view.stretch, ground=view.ground)
+        print(f'{n} crops: {crops}')
 
 # %% ../../nbs/api/cli/03_folders.ipynb #51c8feff
 def _read_table(

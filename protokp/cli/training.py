@@ -28,7 +28,8 @@ from protokp.folders.gallery import (
     suggest_merges,
 )
 from ..folders.images import list_images
-from ..folders.learner import _PLACED, _learn_from, refit_prototypes
+from ..folders.learner import _PLACED, _fit_tiles, _learn_from, refit_prototypes
+from ..folders.predict import predict_images, show_detections
 from ..folders.suggest import suggest_min_score, suggest_settings
 from ..models.protokp import ProtoKP, has_native_bf16
 from ..training.learner import KeypointLearner
@@ -60,7 +61,8 @@ def _image_digest(
     learn: KeypointLearner,  # on a folder
 ) -> str:  # number of images, and a hash of their names and sizes in bytes
     "Identify the images of a learner"
-    files = sorted({Path(p) for ds in (learn.dls.train_ds, learn.dls.valid_ds) for p in ds.items})
+    items = [i for ds in (learn.dls.train_ds, learn.dls.valid_ds) for i in ds.items]
+    files = sorted({Path(getattr(i, 'path', i)) for i in items})
     listing = ''.join(f'{p.name} {p.stat().st_size}/' for p in files)
     return f'{len(files)}, {hashlib.sha256(listing.encode()).hexdigest()[:8]}'
 
@@ -94,12 +96,18 @@ def _saved_names(
     return {}
 
 
-def _without_background(
-    model: ProtoKP,  # to be saved now
+def _first_choice(
+    learn: KeypointLearner,  # trained
     found: GalleryData,  # its keypoints in some images
-) -> dict:  # for the card; empty if no type is dropped
-    "Drop the types that lie on the ground, and say so"
-    types, dropped = TypeNames.of(model.n_prototypes), background_types(model, found)
+) -> dict:  # for the card; empty if nothing is left out
+    "Leave out types that lie on the ground or, with windows, low scores, and say so"
+    model = get_model(learn.model)
+    types = TypeNames.of(model.n_prototypes)
+    if learn.dls.scale:
+        cut = _fit_tiles(learn)
+        print(f'minimum score: {cut:.3f} (saved with the model; protokp_name --min_score changes it)')
+        return dict(types=types.cut(cut).to_dict())
+    dropped = background_types(model, found)
     for t in dropped:
         types = types.drop(t)
     if not dropped:
@@ -111,6 +119,21 @@ def _without_background(
 def _save(learn, out, types, **facts):
     "Save the model of a run"
     return learn.save_pretrained(out / 'model', **facts, **types)
+
+
+_SHOWN = 4  # images in which it is shown what was found
+
+
+def _show_found(learn, types):
+    "Draw some validation images with what is found in them"
+    if not learn.dls.scale:
+        return learn.show_results(max_n=min(_SHOWN, len(learn.dls.valid_ds)), shuffle=False)
+    files = list(dict.fromkeys(window.path for window in learn.dls.valid_ds.items))[:_SHOWN]
+    table = predict_images(learn, files, names=TypeNames.from_dict(types['types']), progress=False)
+    print(f'{len(table)} objects in {len(files)} validation image{"s" * (len(files) > 1)}')
+    columns = min(2, len(files))
+    fig = plt.figure(figsize=(6 * columns, 5 * -(-len(files) // columns)), layout='constrained')
+    return show_detections(table, '', len(files), columns, fig, **learn.dls.reading)
 
 
 def _save_figure(file, draw):
@@ -141,15 +164,15 @@ def _finish(learn, out, run, before, facts):
         refit_prototypes(learn)
     found = collect_gallery(learn, _unique_images(learn))
     model = get_model(learn.model)
-    types = _saved_names(before, model) or _without_background(model, found)
+    types = _saved_names(before, model) or _first_choice(learn, found)
     _save(learn, out, types, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
-    n = min(4, len(learn.dls.valid_ds))
     print(f'model: {out / "model"}\nlog:   {out / "log.jsonl"}')
     print(f'types: {_save_figure(out / "types.png", lambda: show_gallery(learn, found))}')
-    print(f'found: {_save_figure(out / "found.png", lambda: learn.show_results(max_n=n, shuffle=False))}')
+    print(f'found: {_save_figure(out / "found.png", lambda: _show_found(learn, types))}')
     for a, b, share in suggest_merges(model, found):
         print(f'perhaps one kind: {a} and {b} (mixing {share:.2f}; the same name merges them)')
-    print(f'score threshold: {suggest_min_score(found.keypoints.score[found.keypoints.real])}')
+    if not learn.dls.scale:
+        print(f'score threshold: {suggest_min_score(found.keypoints.score[found.keypoints.real])}')
     print(f'next:  look at {out / "types.png"}, then run protokp_name {out} "0=…,1=…"')
 
 
@@ -182,11 +205,13 @@ def train_folder(
     refine: int = None,  # epochs of `refine_types` after the others; none if omitted
     invariant: tuple = (),  # what the type does not depend on, of `refine_types`
     device=None,  # fastai's default if omitted
+    scale: float = None,  # pixels seen per pixel of a file, to train on windows
+    flips: bool = False,  # mirror windows and turn them by quarters
 ):
     "Train on a folder or resume, and write all outputs; raises `OSError` or `ValueError`"
     check_options(n_keypoints=n_keypoints, n_prototypes=n_prototypes, kernel_size=kernel_size, epochs=epochs)
     check_options(lr=lr, bs=bs, repeats=repeats, precision=precision, minutes=minutes, seed=seed)
-    check_options(refine=refine)
+    check_options(refine=refine, scale=scale)
     if _check_invariant(invariant) and not refine:
         raise OptionError(f'invariant: got {invariant} without refine, wanted epochs for it, refine=8 say')
     check_size(size)
@@ -195,14 +220,18 @@ def train_folder(
     out = Path(out)
     set_seed(seed)
     files = [f for f in list_images(path) if out.resolve() not in f.resolve().parents]  # not its own figures
-    settings = suggest_settings(files, size, kernel_size, n_keypoints)
-    learn = _learn_from(path, files, settings, n_prototypes, bs, seed=seed, repeats=repeats, device=device)
+    settings = suggest_settings(files, size, kernel_size, n_keypoints, scale=scale)
+    if flips and not settings.scale:
+        raise OptionError('flips: got it for images that are seen as a whole, wanted a scale for windows')
+    run = dict(seed=seed, repeats=repeats, device=device, flips=flips)
+    learn = _learn_from(path, files, settings, n_prototypes, bs, **run)
     model = get_model(learn.model)
     check_n_keypoints(model.n_keypoints, model.cells(learn.dls.size))
     learn.prototype.check_enough()
     about = dict(images=_image_digest(learn), size=list(settings.size), kernel_size=model.kernel_size)
     about |= dict(n_keypoints=model.n_keypoints, n_prototypes=n_prototypes)
     about |= dict(steps=len(learn.dls.train), bs=bs, lr=lr, seed=seed)
+    about |= dict(scale=round(settings.scale, 6), flips=flips) if settings.scale else {}
     with lock_folder(out):
         _train(learn, out, settings, about, epochs, precision, minutes, refine, invariant)
 
@@ -213,10 +242,9 @@ def _train(learn, out, settings, about, epochs, precision, minutes, refine, inva
     began = run.state['about'].get('precision') if run.load() else None
     about['precision'], chosen = _set_precision(learn, precision, began)
     before = _names_before(out / 'model')
-    if settings.window or settings.number:
+    if settings.window or settings.number or settings.windows:
         print(f'{settings}, estimated from the images: {_save_figure(out / "suggested.png", settings.plot)}')
-    n = len(set(learn.dls.train_ds.items))
-    _print_run(n, len(learn.dls.valid_ds), learn.dls.size, len(learn.dls.train), chosen)
+    n = _print_run(learn, chosen)
     facts = dict(seed=about['seed'], data=f'{n} images of a folder', n_images=n)
     try:
         run = learn.fit_resumable(out, epochs, lr, minutes=minutes or float('inf'), about=about)
@@ -245,11 +273,16 @@ def _refine(learn, out, n_epoch, invariant, spent, about, minutes):
     return run
 
 
-def _print_run(n_train, n_valid, size, steps, precision):
-    "Print what is trained on"
+def _print_run(learn, precision):
+    "Print what is trained on; return the number of training images"
 
     def count(n, noun):
         return f'{n} {noun}' + 's' * (n != 1)
 
-    images = f'{count(n_train, "training image")}, {count(n_valid, "validation image")}'
-    print(f'{images}, {size[0]}x{size[1]} pixels; {count(steps, "step")} per epoch; {precision}')
+    dls = learn.dls
+    n, n_valid = (len({getattr(i, 'path', i) for i in ds.items}) for ds in (dls.train_ds, dls.valid_ds))
+    images = f'{count(n, "training image")}, {count(n_valid, "validation image")}'
+    seen = f'{"windows of " if dls.scale else ""}{dls.size[0]}x{dls.size[1]} pixels'
+    seen += f' at a scale of {dls.scale:.3g}' if dls.scale else ''
+    print(f'{images}, {seen}; {count(len(dls.train), "step")} per epoch; {precision}')
+    return n

@@ -64,6 +64,7 @@ OPTIONS = dict(
     splat_var=_POSITIVE,
     image_channels=Bounds(1, 64),
     patch_size=Bounds(1, 8192),
+    scale=Bounds(0, 16, whole=False, above=True),
     chunk=Bounds(1, 65536),
     stride=Bounds(1, 64),
     # of a training

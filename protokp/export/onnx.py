@@ -9,13 +9,18 @@ __all__ = ['keypoint_difference', 'OnnxDetector', 'check_onnx', 'export_onnx']
 import inspect
 import io
 import json
+import math
 import warnings
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from torch import Tensor, nn
 
 from .. import __version__
@@ -23,7 +28,17 @@ from ..core.detections import TypeNames, load_type_names
 from ..core.files import atomic_path, check_file, file_errors
 from ..core.options import check_options
 from ..core.records import Keypoints, check_images, check_n_keypoints, pixel_grid
+from protokp.folders.predict import (
+    ImageView,
+    _apart,
+    _detect_large,
+    _keypoint_rows,
+    _to_table,
+    _writable,
+    named_images,
+)
 from ..models.protokp import ProtoKP, _coarse_window, _to_pixels, check_finite
+from ..models.tiles import _share_norms, _TileDetector
 from ..ops.keypoints import nms, soft_argmax
 from ..ops.mixture import assign_prototypes
 
@@ -58,6 +73,14 @@ def pick(
     return pixel_grid(score.shape[-2:], score.device, torch.long).flatten(0, 1)[flat], value
 
 # %% ../../nbs/api/export/01_onnx.ipynb #0341a11e
+_TILE_KEYPOINTS, _ONNX_TILE = 512, 256  # K and the side of a tile, pixels, of models of windows
+_NORM = 'num_groups', 'num_channels', 'eps'  # of a `GroupNorm`, besides its weights
+
+
+def _scale(model):  # pixels seen per pixel of a file, of a model of windows; else None
+    return getattr(model, 'card', {}).get('scale')
+
+
 class _Detector(nn.Module):
     "Detector part of a model: image to the fields of `Keypoints`, in order"
 
@@ -67,15 +90,29 @@ class _Detector(nn.Module):
         n_keypoints: int = None,  # K, if another than the model's
     ):
         super().__init__()
-        self.model, self.n_keypoints = deepcopy(model).cpu().eval(), n_keypoints or model.n_keypoints
+        self.model, self.norms = deepcopy(model).cpu().eval(), []
+        self.n_keypoints = n_keypoints or model.n_keypoints
+        if _scale(model):
+            self.n_keypoints = n_keypoints or _TILE_KEYPOINTS
+            self.model, self.norms = _share_norms(self.model)
+            self.model.kernel_size = _apart(model)
+        for norm in self.norms:
+            norm.partly, own = True, norm._modules.pop('norm')
+            # as constants: of equal parameters the exporter keeps one, and loses who used the others
+            weights = {k: getattr(own, k).detach() for k in ('weight', 'bias')}
+            norm.norm = SimpleNamespace(**{k: getattr(own, k) for k in _NORM}, **weights)
         self.model.decoder = None
 
     def forward(
         self,
         image: Tensor,  # (B,C,H,W) in [0,1]
-    ) -> tuple:  # xy, score, type, descriptor, real, centre, box
+        moments: Tensor = None,  # (S,2) of all normalisation layers, of a model of windows; NaN to measure
+    ) -> tuple:  # xy, score, type, descriptor, real, centre, box; with moments, peaks and moments besides
         "Encode and sample keypoints, for any size of image once exported"
         m = self.model
+        if moments is not None:
+            for norm, given in zip(self.norms, moments.split([o.norm.num_groups for o in self.norms])):
+                norm.given = given
         b = _coarse_window(m.kernel_size, m.stride)
         features, score_map = m.encoder(image)
         peaks, value = pick(nms(score_map, b), self.n_keypoints)
@@ -85,9 +122,9 @@ class _Detector(nn.Module):
             _to_pixels(cells, m.stride),
             assign_prototypes(descriptor.flatten(0, 1), m.prototypes).view(real.shape),
         )
-        return m.centred(
-            Keypoints(xy, read_at(score_map, cells)[..., 0] * real, kind, descriptor, real, xy, xy)
-        ).tensors
+        kp = Keypoints(xy, read_at(score_map, cells)[..., 0] * real, kind, descriptor, real, xy, xy)
+        found = m.centred(kp).tensors
+        return found if moments is None else (*found, peaks, torch.cat([o.moments for o in self.norms]))
 
 # %% ../../nbs/api/export/01_onnx.ipynb #1568b776
 def keypoint_difference(
@@ -135,11 +172,15 @@ def _onnx_metadata(
         origin='centre of the first pixel, x first',
         prototypes=[[round(v, 6) for v in p] for p in model.prototypes.tolist()],
     )
+    if _scale(model):
+        card = {k: model.card[k] for k in ('scale', 'stretch', 'ground') if k in model.card}
+        facts |= dict(card, kernel_size=_apart(model), depth=model.depth)
     return {k: json.dumps(v) for k, v in facts.items()}
 
 # %% ../../nbs/api/export/01_onnx.ipynb #c90915ce
 _ONNX_OPSET = 17  # version of ONNX's operators
 _ONNX_OUTPUTS = 'xy', 'score', 'type', 'descriptor', 'real', 'centre', 'box'  # as in `Keypoints`
+_ONNX_TILE_OUTPUTS = 'peak', 'measured'  # besides, of a model of windows
 
 
 def _to_onnx(
@@ -149,18 +190,25 @@ def _to_onnx(
 ) -> bytes:  # the graph, without metadata
     "Export a detector with torch's exporter"
     image, buffer = torch.rand(2, detector.model.image_channels, *size), io.BytesIO()
+    inputs, outputs = dict(image=image), _ONNX_OUTPUTS
+    if detector.norms:
+        n_moments = sum(o.norm.num_groups for o in detector.norms)
+        inputs |= dict(moments=torch.full((n_moments, 2), torch.nan))
+        outputs = *outputs, *_ONNX_TILE_OUTPUTS
     older = dict(dynamo=False) if 'dynamo' in inspect.signature(torch.onnx.export).parameters else {}
-    axes = {'image': {0: 'batch', 2: 'height', 3: 'width'}, **{name: {0: 'batch'} for name in _ONNX_OUTPUTS}}
+    batch = {name: {0: 'batch'} for name in (*_ONNX_OUTPUTS, 'peak')}
+    axes = {'image': {0: 'batch', 2: 'height', 3: 'width'}, **batch}
+    axes = {name: axes[name] for name in (*inputs, *outputs) if name in axes}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter(
             'ignore'
         )  # of checks that do not become part of the graph, and of the exporter's age
         torch.onnx.export(
             detector,
-            (image,),
+            tuple(inputs.values()),
             buffer,
-            input_names=['image'],
-            output_names=list(_ONNX_OUTPUTS),
+            input_names=list(inputs),
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=opset,
             **older,
@@ -216,11 +264,19 @@ class OnnxDetector:
                 f'{H // s * s}x{W // s * s}'
             )
         check_n_keypoints(self.n_keypoints, (H // s, W // s))
-        found = self.session.run(None, {'image': images.float().cpu().numpy()})
-        return Keypoints(*map(torch.from_numpy, found))
+        return Keypoints(*self._run(images)[: len(_ONNX_OUTPUTS)])
+
+    def _run(self, images, moments=None):
+        "Run the graph; of a model of windows it measures the moments of the batch, unless they are given"
+        inputs = dict(image=images.float().cpu().numpy())
+        if len(self.session.get_inputs()) > 1:
+            n = self.session.get_inputs()[1].shape[0]
+            inputs['moments'] = np.full((n, 2), np.nan, np.float32) if moments is None else moments.numpy()
+        return [torch.from_numpy(o) for o in self.session.run(None, inputs)]
 
 # %% ../../nbs/api/export/01_onnx.ipynb #cd09985d
 _ONNX_TOLERANCE = 1e-4  # pixels, and units of scores and descriptors
+_COMPARED = 32  # keypoints: among hundreds of noise two may be too close to be in order
 
 
 @torch.no_grad()
@@ -231,10 +287,14 @@ def check_onnx(
     "Compare a file with its model; raises `RuntimeError`"
     detector, model = OnnxDetector(path), deepcopy(model).cpu().eval().compute_in(None)
 
+    if _scale(model):
+        model = _TileDetector(model, _apart(model)).model
+
     def differ(batch, more):
         size = small_size(model, detector.n_keypoints, more)
         x = torch.rand(batch, model.image_channels, *size, generator=torch.Generator().manual_seed(more))
-        return keypoint_difference(model(x, detector.n_keypoints, n_reconstruct=0).keypoints, detector(x))
+        kps = model(x, detector.n_keypoints, n_reconstruct=0).keypoints, detector(x)
+        return keypoint_difference(*(kp.map(lambda t: t[:, :_COMPARED]) for kp in kps))
 
     worst = max(differ(1, 5), differ(3, 12))
     if not worst <= _ONNX_TOLERANCE:
@@ -262,9 +322,8 @@ def export_onnx(
     K = detector.n_keypoints
     graph = onnx.load_from_string(_to_onnx(detector, small_size(model, K), opset))
     for o in graph.graph.output:  # sizes that the exporter has lost sight of
-        for dim, n in zip(
-            o.type.tensor_type.shape.dim[1:], (K, dict(descriptor=model.channels, box=4).get(o.name, 2))
-        ):
+        last = dict(descriptor=model.channels, box=4).get(o.name, 2)
+        for dim, n in zip(o.type.tensor_type.shape.dim[1:], (2,) if o.name == 'measured' else (K, last)):
             dim.dim_value = n
     onnx.helper.set_model_props(graph, _onnx_metadata(model, K))
     graph.producer_name, graph.producer_version = 'protokp', __version__
@@ -274,3 +333,51 @@ def export_onnx(
         if check:
             check_onnx(model, part)
     return path
+
+# %% ../../nbs/api/export/01_onnx.ipynb #cc3cfcfe
+class _OnnxTiles:
+    "What `_detect_tiles` asks of a file"
+
+    def __init__(self, detector: OnnxDetector):
+        facts = detector.facts
+        self.detector, self.stride, self.moments = detector, facts['stride'], None
+        self.step = self.stride * 2 ** facts['depth']
+        self.window = _coarse_window(facts['kernel_size'], self.stride)
+
+    def measure(self, images):
+        "Measure the moments of all normalisation layers"
+        self.moments = self.detector._run(images)[-1]
+
+    def detect(self, image):
+        "Detect the highest peaks"
+        *kp, peaks, _ = (
+            o[0] for o in self.detector._run(image[None], self.moments)[:-1] + [self.moments[None]]
+        )
+        return Keypoints(*kp), peaks
+
+
+@patch
+@torch.no_grad()
+def predict_images(
+    self: OnnxDetector,
+    items,  # a folder, a path, an image in memory, or a list of paths and images
+    min_score: float = None,  # in [0,1]: omit what scores lower; that of the names if omitted
+    progress: bool = True,  # show a bar
+) -> pd.DataFrame:  # a row per keypoint, `COLUMNS`
+    "Predict a detections table in pixels of the original images, of a model of windows; raises `ValueError`"
+    facts = self.facts
+    if 'scale' not in facts:
+        raise ValueError(
+            'got the file of a model of whole images, wanted one of windows; call it with images'
+        )
+    reading = {k: facts[k] for k in ('stretch', 'ground') if k in facts}
+    view = ImageView(**reading, stride=facts['stride'], least=_least_side(facts), scale=facts['scale'])
+    images, skipped = _writable(named_images(items))
+    parts = _detect_large(_OnnxTiles(self), images, view, None, skipped, progress, tile=_ONNX_TILE)
+    rows = {n: (s, _keypoint_rows(n, s, kp)) for n, s, kp in parts}
+    types = self.types if min_score is None else self.types.cut(min_score)
+    return _to_table(rows, images, types, skipped)
+
+
+def _least_side(facts):  # pixels of the shortest side that an image is seen at
+    return max(2 ** facts['depth'], math.isqrt(facts['n_keypoints']) + 1) * facts['stride']

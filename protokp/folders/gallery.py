@@ -8,8 +8,10 @@ __all__ = ['sample_dataset_images', 'GalleryData', 'collect_gallery', 'backgroun
            'show_descriptors', 'Filmstrip']
 
 # %% ../../nbs/api/folders/03_gallery.ipynb #ab56ba78
+import random
 import textwrap
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,8 +31,8 @@ from torch import Tensor
 from ..core.detections import TypeNames, load_type_names
 from ..core.plots import literal_text, show_keypoints, to_numpy_image, type_colour
 from ..core.records import Keypoints, cat_keypoints, pixel_grid
-from .images import _attempt, _warn_skipped
-from .predict import _view_batches, image_view, named_images
+from .images import _attempt, _open, _warn_skipped
+from .predict import _tile_reader, _view_batches, image_view, named_images
 from ..models.centring import contribution_maps
 from ..models.protokp import ProtoKP
 from ..ops.clusters import _N_NEIGHBORS, cluster_mixing
@@ -94,6 +96,31 @@ def _of_one_size(view, items):  # the view, with the size of the first readable 
     )
 
 
+_CUT = 64  # side of a window that is cut from a large image, pixels
+
+
+def _read_windows(images, view, n):  # names, windows (n,3,_CUT,_CUT) of large images, evenly from all of them
+    names, windows, skipped, each = [], [], {}, -(-n // len(images)) if images else 0
+    for name, item in images.items():
+        found, why = _attempt(
+            partial(_open, wanted=view.fitted, stretch=view.stretch, ground=view.ground), item
+        )
+        if why:
+            skipped[name] = why
+            continue
+        image, size = found
+        h, w = (max(s, _CUT) for s in view.fitted(size))
+        read, draw = _tile_reader(image, (h, w)), random.Random(name)
+        for _ in range(each):
+            top, left = draw.randint(0, h - _CUT), draw.randint(0, w - _CUT)
+            names.append(name)
+            windows.append(read(top, left, top + _CUT, left + _CUT))
+    _warn_skipped(skipped)
+    if not windows:
+        raise ValueError(f'images: got {len(images)} of which none can be read, wanted at least one')
+    return names[:n], torch.stack(windows[:n])
+
+
 def _read_some(
     model,  # with a `card` that knows the size, or not; or a learner
     items,  # a folder, or a list of paths and images
@@ -101,7 +128,10 @@ def _read_some(
 ) -> tuple:  # names, images (n,3,h,w) in [0,1]
     "Read some images of a folder with the model's preprocessing; raises `FileNotFoundError` or `ValueError`"
     images, skipped = _spread_out(named_images(items), n), {}
-    view = _of_one_size(image_view(model)[1], images.values())
+    view = image_view(model)[1]
+    if view.scale:
+        return _read_windows(images, view, n)
+    view = _of_one_size(view, images.values())
     parts = list(_view_batches(images, view, 16, skipped, progress=False))
     _warn_skipped(skipped)
     if not parts:

@@ -7,6 +7,7 @@ __all__ = ['open_image', 'image_size', 'to_original_pixels', 'split_files', 'Key
 
 # %% ../../nbs/api/folders/00_images.ipynb #f42ec295
 import io
+import logging
 import math
 import os
 import random
@@ -14,8 +15,10 @@ import re
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +33,10 @@ from fastcore.basics import listify, patch, store_attr
 from fastcore.meta import delegates
 from fastprogress.fastprogress import progress_bar
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ..core.files import ProtokpWarning, open_picture
+from ..core.files import ProtokpWarning, file_errors, open_picture
 from ..core.records import Keypoints
 
 # %% ../../nbs/api/folders/00_images.ipynb #b1e4121a
@@ -49,17 +53,25 @@ def _level_range(
     return (0, usual) if low >= 0 and high <= usual else (low, high)
 
 
+_STRETCH = 0.5, 99.0  # percentiles that become black and white where a channel has more than eight bits
+_COUNTED, _ROWS = 2**22, 256  # pixels that percentiles are taken of at most; rows converted at a time
+
+
 def _to_bytes(
     levels: np.ndarray,  # of any shape and type
-    stretch: tuple = None,  # two percentiles to become black and white; the ends of the type if omitted
+    stretch: tuple = _STRETCH,  # two percentiles to become black and white; the ends of the type if None
 ) -> np.ndarray:  # of the same shape, bytes
     "Convert pixels of any dtype to bytes; NaN becomes black"
-    there = levels[np.isfinite(levels)]
+    some = levels.ravel()[:: 1 + levels.size // _COUNTED] if stretch else levels
+    there = some[np.isfinite(some)]
+    out = np.zeros(levels.shape, np.uint8)
     if not there.size:
-        return np.zeros(levels.shape, np.uint8)
+        return out
     low, high = map(float, np.percentile(there, stretch) if stretch else _level_range(there))
-    share = (levels.astype(np.float64) - low) / (high - low or 1)
-    return (np.nan_to_num(share, posinf=1, neginf=0).clip(0, 1) * 255).round().astype(np.uint8)
+    for i in range(0, len(levels), _ROWS):
+        share = (levels[i : i + _ROWS].astype(np.float64) - low) / (high - low or 1)
+        out[i : i + _ROWS] = (np.nan_to_num(share, posinf=1, neginf=0).clip(0, 1) * 255).round()
+    return out
 
 # %% ../../nbs/api/folders/00_images.ipynb #0511885b
 _DEEP = 'I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N'  # Pillow's modes of more than eight bits
@@ -67,24 +79,29 @@ _DEEP = 'I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N'  # Pillow's modes of more th
 
 def _in_colours(
     image: Image.Image,  # of any mode
-    stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
+    stretch: tuple = _STRETCH,  # of more than eight bits: two percentiles to become black and white
     ground='white',  # behind what is transparent, a colour as Pillow names them
-) -> Image.Image:  # mode RGB
+    grey: bool = False,  # leave grey images grey: a third of the memory
+) -> Image.Image:  # mode RGB, or L
     "Convert an image of any mode to RGB, rotated as its EXIF data ask for; raises `ValueError`"
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied
+        image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP:
-        return Image.fromarray(_to_bytes(np.asarray(image), stretch)).convert('RGB')
+        image = Image.fromarray(_to_bytes(np.asarray(image), stretch))
     if not image.has_transparency_data:
-        return image.convert('RGB')
+        return image.convert('L' if grey and image.mode == 'L' else 'RGB')
     over = image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', over.size, ground), over).convert('RGB')
+
+
+_MOST_BYTES = 2**29  # of a file that is read as an array
 
 
 def _check_pixels(
     image: Image.Image,  # opened, not yet unpacked
 ):
-    "Check that an image has at most `PIL.Image.MAX_IMAGE_PIXELS`; raises `ValueError`"
-    n, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    "Check that an image has at most twice `PIL.Image.MAX_IMAGE_PIXELS`; raises `ValueError`"
+    n, most = image.width * image.height, 2 * (Image.MAX_IMAGE_PIXELS or 0)
     if most and n > most:
         raise ValueError(
             f'{image.width}x{image.height} = {n} pixels, wanted at most {most}; if you trust the '
@@ -92,6 +109,9 @@ def _check_pixels(
         )
 
 # %% ../../nbs/api/folders/00_images.ipynb #d9f2e431
+_SLACK = 1e-3  # beyond 0 and 1 is rounding
+
+
 def _from_array(a, stretch):  # (H,W), (H,W,1) grey, (H,W,2) with alpha, (H,W,3), (H,W,4) with alpha
     if a.ndim == 3 and a.shape[2] == 1:
         a = a[..., 0]
@@ -100,9 +120,90 @@ def _from_array(a, stretch):  # (H,W), (H,W,1) grey, (H,W,2) with alpha, (H,W,3)
             f'image: got an array of shape {a.shape}, wanted (H,W) or (H,W,1 to 4), colours last; '
             '`np.moveaxis(a, 0, -1)` brings them there'
         )
-    return Image.fromarray(a if a.dtype == np.uint8 else _to_bytes(a, stretch))
+    if a.dtype == np.uint8:
+        return Image.fromarray(a)
+    share = a.dtype.kind in 'bf' and not (np.nanmin(a) < -_SLACK or np.nanmax(a) > 1 + _SLACK)
+    return Image.fromarray(_to_bytes(a, None if share else stretch))
+
+# %% ../../nbs/api/folders/00_images.ipynb #bc53e8c4
+def _named(item):  # how an error calls it
+    return item if isinstance(item, (str, Path)) else 'image'
 
 
+def _check_one_page(
+    image: Image.Image,  # opened
+    item,  # what was opened
+):
+    "Check that a TIFF is no stack; raises `ValueError`"
+    if image.format != 'TIFF':
+        return
+    with file_errors(_named(item), 'an image'):
+        size, n = image.size, image.n_frames
+        if n > 1:
+            image.seek(1)
+            if image.size == size:
+                raise ValueError(
+                    f'{_named(item)}: a stack of {n} pages, wanted one image per file; write a file per '
+                    'page, or hand over arrays that `tifffile.imread` returns'
+                )
+            image.seek(0)
+
+
+_BITS = 258  # TIFF's number for the bits per sample
+
+
+def _open_picture(
+    item,  # path, bytes or open file
+) -> Image.Image:  # not yet decoded
+    "Open an image with Pillow; raises `UnidentifiedImageError` where it would lose bits"
+    image = open_picture(io.BytesIO(item) if isinstance(item, bytes) else item)
+    if image.format == 'TIFF' and image.mode not in _DEEP:
+        with file_errors(_named(item), 'an image'):
+            deep = max(image.tag_v2.get(_BITS, (8,))) > 8
+        if deep:
+            image.close()
+            raise UnidentifiedImageError(f'{_named(item)}: {image.mode} of more than eight bits')
+    return image
+
+
+_TIFF_MARKS = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # the first bytes of every TIFF
+
+
+def _tiff_levels(
+    item,  # path, bytes or open file that Pillow does not know
+) -> np.ndarray:  # (H,W) or (H,W,C)
+    "Read a TIFF with tifffile; raises `UnidentifiedImageError` where it is none, and `ValueError`"
+    file, name = io.BytesIO(item) if isinstance(item, bytes) else item, _named(item)
+    with open(file, 'rb') if isinstance(file, (str, Path)) else nullcontext(file) as f:
+        f.seek(0)
+        if f.read(4) not in _TIFF_MARKS:
+            raise UnidentifiedImageError(f'{name}: no image')
+        f.seek(0)
+        if not find_spec('tifffile'):
+            raise ValueError(
+                f"{name}: a TIFF that Pillow cannot decode; pip install 'protokp[tiff]' reads it"
+            )
+        with file_errors(name, 'a TIFF of one image'):
+            return _read_series(f)
+
+
+def _read_series(f):  # (H,W) or (H,W,C) of an open TIFF
+    import tifffile
+
+    logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what is wrong becomes one error
+    with tifffile.TiffFile(f) as tiff:
+        series = tiff.series[0]
+        axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
+        big = math.prod(shape) * series.dtype.itemsize > _MOST_BYTES
+        if big or sorted(axes) not in (['X', 'Y'], ['S', 'X', 'Y']):
+            raise ValueError(
+                f'axes {axes} of {shape}, wanted YX or YXS within {_MOST_BYTES} bytes; hand over arrays '
+                'that `tifffile.imread` returns, one channel or page each'
+            )
+        levels = series.asarray(squeeze=True)
+    return np.moveaxis(levels, axes.index('S'), -1) if 'S' in axes else levels
+
+# %% ../../nbs/api/folders/00_images.ipynb #adbc21c4
 _SIDEWAYS = 5, 6, 7, 8  # EXIF orientations that exchange height and width
 _SPARE = 2  # a JPEG is decoded at no less than this many times the pixels wanted
 
@@ -131,28 +232,36 @@ def _drafted(
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
-    stretch: tuple = None,
+    stretch: tuple = _STRETCH,
     ground='white',
-) -> tuple:  # `PILImage` of the whole image, in mode RGB; (H, W) of the original
+    grey: bool = False,  # leave grey images grey
+) -> tuple:  # `PILImage` of the whole image, in mode RGB or L; (H, W) of the original
     "Open any image, a JPEG at a fraction of its size if that is enough"
     if isinstance(item, Tensor):
         item = (item.permute(1, 2, 0) if item.ndim == 3 else item).detach().cpu().numpy()
     if isinstance(item, np.ndarray):
         item = _from_array(item, stretch)
     if isinstance(item, Image.Image):
-        image = PILImage(_in_colours(item, stretch, ground))
+        image = PILImage(_in_colours(item, stretch, ground, grey))
         return image, image.size[::-1]
-    with open_picture(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+    try:
+        opened = _open_picture(item)
+    except UnidentifiedImageError:
+        image = PILImage(_in_colours(_from_array(_tiff_levels(item), stretch), stretch, ground, grey))
+        return image, image.size[::-1]
+    with opened as image:
         _check_pixels(image)
+        _check_one_page(image, item)
         size = _upright_size(image)
         if wanted is not None:
             image = _drafted(image, wanted(size) if callable(wanted) else wanted)
-        return PILImage(_in_colours(image, stretch, ground)), size
+        return PILImage(_in_colours(image, stretch, ground, grey)), size
 
 
 def open_image(
     item,  # path, bytes, open file, PIL image, array (H,W) or (H,W,C), tensor (H,W) or (C,H,W)
-    stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
+    # of more than eight bits: two percentiles to become black and white; the ends of the type if None
+    stretch: tuple = _STRETCH,
     ground='white',  # behind what is transparent
 ) -> PILImage:  # mode RGB
     "Open any image as fastai's RGB image; raises `FileNotFoundError`, `OSError` or `ValueError`"
@@ -170,8 +279,13 @@ def image_size(
 
     Raises `OSError`, `ValueError` and whatever else Pillow raises.
     """
-    with open_picture(path) as image:
+    try:
+        opened = _open_picture(path)
+    except UnidentifiedImageError:
+        return _tiff_levels(path).shape[:2]
+    with opened as image:
         _check_pixels(image)
+        _check_one_page(image, path)
         size = _upright_size(image)
         image.draft(None, _GLANCE)
         image.load()
@@ -272,12 +386,45 @@ def _resized(
     box = box.clip(0, [*image.size, *image.size])  # of the last bits
     return PILImage(image.resize(fitted[::-1], Image.Resampling.BILINEAR, box=tuple(box)))
 
+# %% ../../nbs/api/folders/00_images.ipynb #f8bcbf9c
+_COARSE, _OVER = 8, 26  # the ground is kept at this many pixels per pixel; width of the blur, pixels
+
+
+class _Evened:
+    "An image at some size, whose ground is taken off part by part"
+
+    def __init__(
+        self,
+        image: Image.Image,  # the whole original, perhaps at a fraction of its size
+        size: tuple,  # (h, w) that it is seen at
+    ):
+        self.image, self.size = image, size
+        coarse = [max(1, -(-s // _COARSE)) for s in size[::-1]]
+        ground = np.asarray(image.resize(coarse, Image.Resampling.BILINEAR), np.float32)
+        ground = ground.reshape(*ground.shape[:2], -1)  # grey or coloured
+        ground = gaussian_filter(ground, (_OVER / _COARSE, _OVER / _COARSE, 0), mode='nearest')
+        self.ground = [Image.fromarray(np.ascontiguousarray(c)) for c in np.moveaxis(ground, -1, 0)]
+
+    def _part(self, image, top, left, bottom, right):  # of an image of any size, as if it had `size`
+        x, y = image.width / self.size[1], image.height / self.size[0]
+        box = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
+        return np.asarray(image.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box))
+
+    def __call__(
+        self, top: int, left: int, bottom: int, right: int
+    ) -> np.ndarray:  # (bottom-top,right-left,3) bytes
+        "Return a part of the image without its ground"
+        ground = np.stack([self._part(c, top, left, bottom, right) for c in self.ground], -1)
+        part = self._part(self.image, top, left, bottom, right).astype(np.float32).reshape(ground.shape)
+        found = (127.5 + part - ground).round().clip(0, 255).astype(np.uint8)
+        return found.repeat(3 // found.shape[-1], -1)
+
 # %% ../../nbs/api/folders/00_images.ipynb #bae3071d
 def _read_image(
     item,  # as `open_image` takes it
     fitted,  # (h, w) that the model sees, or a function of (H, W) that returns them
     method: str = ResizeMethod.Squish,  # squish, crop or pad
-    stretch: tuple = None,
+    stretch: tuple = _STRETCH,
     ground='white',
     place: tuple = (0.5, 0.5),  # of the rectangle, for crop and pad
 ) -> tuple:  # `PILImage` of `fitted` pixels, (H, W) of the original
@@ -304,7 +451,7 @@ class _ReadImage(RandTransform):
         self,
         fitted: tuple,  # (h, w) that the model sees
         method: str = ResizeMethod.Squish,  # squish, crop or pad
-        stretch: tuple = None,
+        stretch: tuple = _STRETCH,
         ground='white',
         kept: dict = None,  # path -> array (h,w,3), bytes: images that are read already
     ):
@@ -417,11 +564,13 @@ class KeypointDataLoaders(DataLoaders):
     size = None  # (h, w) that the model sees
     method = ResizeMethod.Squish  # how a file is brought to it
     reading = {}  # what `open_image` was told
+    scale = None  # pixels that the model sees per pixel of a file, where it sees windows of files
 
     @property
     def card(self) -> dict:  # size, method and what `open_image` was told
         "Preprocessing to save with a model by `save_pretrained`"
-        return dict(size=list(self.size), method=self.method, **self.reading)
+        windows = dict(scale=self.scale) if self.scale else {}
+        return dict(size=list(self.size), method=self.method, **self.reading, **windows)
 
 # %% ../../nbs/api/folders/00_images.ipynb #95e19641
 def _there(path, f):  # a name below `path`, or as it is if it begins with `path` or is nowhere below
@@ -523,7 +672,8 @@ def from_lists(
     device=None,  # fastai's default if omitted
     # processes that read images; none where images are in memory, else half of the CPUs if omitted
     num_workers: int = None,
-    stretch: tuple = None,  # of more than eight bits: two percentiles to become black and white
+    # of more than eight bits: two percentiles to become black and white; the ends of the type if None
+    stretch: tuple = _STRETCH,
     ground='white',  # behind what is transparent
     progress: bool = True,  # show a bar while files are read
     in_memory: bool = None,  # keep the resized images as bytes; where they fit a gigabyte if omitted
@@ -695,6 +845,10 @@ def to_original_pixels(
     files: list = None,  # which they are, in order; those of the validation set if omitted
 ) -> Keypoints:  # xy, centre and box in pixels of the files
     "Convert keypoints to pixels of the original files; raises `ValueError`"
+    if self.scale:
+        raise ValueError(
+            'got windows of files, wanted whole ones; `learn.predict_images` finds what is on them'
+        )
     files = list(self.valid_ds.items if files is None else files)
     if len(files) != len(kp):
         raise ValueError(

@@ -7,8 +7,9 @@ __all__ = ['named_images', 'ImageView', 'image_view', 'predict_images', 'crop_si
            'show_detections', 'match_ground_truth']
 
 # %% ../../nbs/api/folders/01_predict.ipynb #811beaad
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +33,14 @@ from ..core.options import check_options
 from ..core.plots import literal_text, type_colour
 from ..core.records import Keypoints
 from protokp.folders.images import (
+    _STRETCH,
     _WORKERS,
     KeypointDataLoaders,
     _attempt,
     _check_method,
+    _Evened,
     _model_size,
+    _open,
     _read_image,
     _warn_skipped,
     list_images,
@@ -44,6 +48,7 @@ from protokp.folders.images import (
     to_original_pixels,
 )
 from ..models.protokp import ProtoKP
+from ..models.tiles import _detect_tiles, _TileDetector
 
 # %% ../../nbs/api/folders/01_predict.ipynb #1f63d842
 _IN_MEMORY = Image.Image, np.ndarray, Tensor  # images that are there already
@@ -94,10 +99,11 @@ class ImageView:
 
     size: object = None  # (h, w) for all, 'own', or None for their own within `_LONGEST_OWN`
     method: str = ResizeMethod.Squish  # squish, crop or pad
-    stretch: tuple = None  # of more than eight bits: two percentiles to become black and white
+    stretch: tuple = _STRETCH  # of more than eight bits: two percentiles to become black and white
     ground: str = 'white'  # behind what is transparent
     stride: int = 1  # that an own size is a multiple of
     least: int = 1  # pixels a side of an own size has
+    scale: float = None  # pixels seen per pixel of the image, for a model of windows: it sees tiles
 
     def fitted(
         self,
@@ -106,6 +112,8 @@ class ImageView:
         "Return the size an image is resized to"
         if isinstance(self.size, tuple):
             return self.size
+        if self.scale and self.size != _OWN:
+            return _own_size([s * self.scale for s in size], self.stride, self.least)
         return _own_size(size, self.stride, self.least, None if self.size == _OWN else _LONGEST_OWN)
 
     def __call__(
@@ -137,17 +145,20 @@ def image_view(
     if isinstance(source, (str, Path)):
         source = ProtoKP.from_pretrained(source)
     known = _training_view(source)
-    size, method = size or known.get('size'), method or known.get('method') or ResizeMethod.Squish
+    scale = known.get('scale')
+    size = size or (None if scale else known.get('size'))
+    method = method or known.get('method') or ResizeMethod.Squish
     _check_method(method)
     model = get_model(source.model) if isinstance(source, Learner) else source
     stride = getattr(model, 'stride', 1)
     return model, ImageView(
         size if size in (None, _OWN) else _model_size(size, []),
         method,
-        known.get('stretch'),
+        known.get('stretch', _STRETCH),
         known.get('ground') or 'white',
         stride,
         stride * 2 ** getattr(model, 'depth', 0),
+        scale,
     )
 
 # %% ../../nbs/api/folders/01_predict.ipynb #f56b695f
@@ -235,7 +246,89 @@ def _types_for(
         raise ValueError(f'names: got {len(names)} for {model.n_prototypes} types, wanted one each')
     return names if min_score is None else names.cut(min_score)
 
+# %% ../../nbs/api/folders/01_predict.ipynb #b13a21b3
+def _detect_batches(model, images, view, n_keypoints, bs, skipped, progress):
+    "Yield name, size (H, W) and keypoints in pixels of the original, of images seen as a whole"
+    device = next(model.parameters()).device
+    for names, sizes, x in _view_batches(images, view, bs, skipped, progress):
+        kps = model(x.to(device), n_keypoints, n_reconstruct=0).keypoints.to('cpu')
+        yield from zip(names, sizes, to_original_pixels(kps, sizes, tuple(x.shape[2:]), view.method))
+
+
+def _tile_reader(
+    image: Image.Image,  # the whole original, perhaps at a fraction of its size
+    fitted: tuple,  # (h, w) that it is seen at
+):  # function of (top, left, bottom, right) in pixels of `fitted`
+    "Read parts of an image, without its ground, as if the whole had been resized"
+    evened = _Evened(image, fitted)
+    return lambda *box: image2tensor(Image.fromarray(evened(*box))).float() / 255
+
+
+def _apart(
+    model: ProtoKP,  # of windows
+) -> int:  # odd, pixels
+    "Return the window of `nms` in tiles: half of the model's, unless its card has another"
+    return getattr(model, 'card', {}).get('apart') or model.kernel_size // 2 | 1
+
+
+def _detect_large(detector, images, view, n_keypoints, skipped, progress, **tile):
+    "Yield the same, of images seen tile by tile at the scale of the view"
+
+    def opened(item):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # `_check_pixels` bounds the size
+            return _open(item, view.fitted, view.stretch, view.ground, grey=True)
+
+    several = progress and len(images) > 1
+    for name in progress_bar(list(images), leave=False) if several else images:
+        found, why = _attempt(opened, images[name])
+        if why:
+            skipped[name] = why
+            continue
+        image, size = found
+        fitted = view.fitted(size)
+        kp = _detect_tiles(
+            detector, _tile_reader(image, fitted), fitted, progress=progress and not several, **tile
+        )
+        yield name, size, to_original_pixels(kp[:n_keypoints], size, fitted)
+
+
+@patch
+def detect_tiles(
+    self: KeypointDataLoaders,
+    model: ProtoKP,
+    item,  # as `open_image` takes it
+    n_keypoints: int = None,  # keypoints at most; every peak of the score map if omitted
+) -> Keypoints:  # (N,) highest score first, in pixels of the image at the scale of the windows
+    "Detect the keypoints of one large image, for `learn.predict`"
+    view = image_view(model)[1]
+    view = replace(view, size=None, scale=self.scale, **self.reading)
+    image, size = _open(item, view.fitted, view.stretch, view.ground, grey=True)
+    fitted = view.fitted(size)
+    kp = _detect_tiles(_TileDetector(model, _apart(model)), _tile_reader(image, fitted), fitted)
+    return kp[:n_keypoints]
+
 # %% ../../nbs/api/folders/01_predict.ipynb #sp20f4a0
+def _writable(images):  # those whose names a file can hold, name -> why of the others
+    skipped = {n: 'a control character in its name' for n in images if not is_writable(n)}
+    return {n: image for n, image in images.items() if n not in skipped}, skipped
+
+
+def _to_table(
+    rows: dict,  # name -> size (H, W), rows of `_keypoint_rows`
+    images: dict,  # name -> path or image, in order
+    types: TypeNames,  # names, merges, drops and cut
+    skipped: dict,  # name -> why it could not be read
+) -> pd.DataFrame:  # of detections
+    "Make the table of what was found, with one warning; raises `ValueError`"
+    _warn_skipped(skipped)
+    if not rows:
+        raise ValueError(f'items: got {len(images)} images of which none can be read, wanted at least one')
+    looked = [n for n in images if n in rows]
+    sizes = [(n, W, H) for n in looked for H, W in [rows[n][0]]]
+    return types.apply(detections_table([r for n in looked for r in rows[n][1]], sizes))
+
+
 @torch.no_grad()
 def predict_images(
     source,  # a learner, a model, or the folder of a saved one
@@ -255,30 +348,19 @@ def predict_images(
     """
     check_options(bs=bs, n_keypoints=n_keypoints, min_score=min_score)
     (model, view), images = image_view(source, size, method), named_images(items)
-    types, device, was = _types_for(model, names, min_score), next(model.parameters()).device, model.training
-    rows, skipped = {}, {n: 'a control character in its name' for n in images if not is_writable(n)}
-    images = {n: image for n, image in images.items() if n not in skipped}
+    types, was = _types_for(model, names, min_score), model.training
+    images, skipped = _writable(images)
     model.eval()
     try:
-        for some, sizes, x in _view_batches(images, view, bs, skipped, progress):
-            kps = to_original_pixels(
-                model(x.to(device), n_keypoints, n_reconstruct=0).keypoints.to('cpu'),
-                sizes,
-                tuple(x.shape[2:]),
-                view.method,
-            )
-            rows.update({n: (s, _keypoint_rows(n, s, kp)) for n, s, kp in zip(some, sizes, kps)})
+        parts = (
+            _detect_large(_TileDetector(model, _apart(model)), images, view, n_keypoints, skipped, progress)
+            if view.scale
+            else _detect_batches(model, images, view, n_keypoints, bs, skipped, progress)
+        )
+        rows = {n: (s, _keypoint_rows(n, s, kp)) for n, s, kp in parts}
     finally:
         model.train(was)
-    _warn_skipped(skipped)
-    if not rows:
-        raise ValueError(f'items: got {len(images)} images of which none can be read, wanted at least one')
-    looked = [n for n in images if n in rows]
-    table = types.apply(
-        detections_table(
-            [r for n in looked for r in rows[n][1]], [(n, W, H) for n in looked for H, W in [rows[n][0]]]
-        )
-    )
+    table = _to_table(rows, images, types, skipped)
     return (
         table.assign(crop=crop_keypoints(table, images, stretch=view.stretch, ground=view.ground))
         if crops
@@ -381,9 +463,16 @@ def show_detections(
     return fig
 
 
+_MANY = 30  # objects in an image from which on they are dots, without boxes and names
+
+
 def _draw_found(ax, rows, image, name):
     ax.imshow(image)
     ax.set_title(literal_text(Path(name).name), fontsize=7)
+    if len(rows) > _MANY:
+        colours = [type_colour(t) for t in rows.type]
+        ax.scatter(rows.x, rows.y, s=14, c=colours, edgecolors='w', linewidths=0.4)
+        return
     for r in rows.itertuples():
         c = type_colour(r.type)
         ax.plot(r.x, r.y, 'o', ms=3, mfc=c, mec='w', mew=0.5)
@@ -450,7 +539,7 @@ def predict_images(
 ) -> pd.DataFrame:  # a row per keypoint, `COLUMNS`
     "Predict a detections table in pixels of the original images; raises `FileNotFoundError` or `ValueError`"
     if items is None:
-        items = list(getattr(self.dls.valid_ds, 'items', []))
+        items = list(dict.fromkeys(getattr(i, 'path', i) for i in getattr(self.dls.valid_ds, 'items', [])))
         if not items or not isinstance(items[0], (str, Path)):
             raise ValueError(
                 'items: got none, and the validation set is not made of files; hand over the '

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['sample_images', 'KernelSizeSuggestion', 'suggest_kernel_size', 'NKeypointsSuggestion', 'MinScoreSuggestion',
-           'suggest_min_score', 'suggest_n_keypoints', 'SettingsSuggestion', 'suggest_settings']
+           'suggest_min_score', 'suggest_n_keypoints', 'WindowsSuggestion', 'SettingsSuggestion', 'suggest_settings']
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #04461c5d
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,8 +21,11 @@ import torch
 import torch.nn.functional as F
 from fastai.data.core import DataLoaders
 from fastai.vision.augment import ResizeMethod
+from fastai.vision.core import image2tensor
 from fastcore.basics import patch
-from scipy.ndimage import gaussian_filter1d
+from PIL import Image
+from scipy.fft import dctn, idctn
+from scipy.ndimage import gaussian_filter1d, maximum_filter
 from torch import Tensor
 
 from ..core.detections import table_images
@@ -482,8 +487,186 @@ def plot(
         ax.plot((np.arange(_BINS) + 0.5) / _BINS, _score_density(self.scores) * _BINS / 50, 'k', lw=0.8)
     return ax
 
+# %% ../../nbs/api/folders/02_suggest.ipynb #1b3bfc2f
+_LOOK = 384  # pixels along the longer side of what is looked at
+_NARROWEST, _PER_OCTAVE, _WIDEST = (
+    1.2,
+    4,
+    0.2,
+)  # first width, pixels; widths per octave; last, of the shorter side
+_RATIO = 1.3  # of the two Gaussians
+_SIDE_PER_WIDTH = 2 * math.sqrt(2 * _RATIO)  # a disk answers most at this share of its diameter, about
+
+
+def _reductions(
+    size: tuple,  # (H, W) of a file
+) -> list:  # pixels of the file per pixel that is looked at, the whole first
+    "Return how much a file is reduced for each look at it"
+    found = [max(1.0, max(size) / _LOOK)]
+    while found[-1] > 1:
+        found.append(max(1.0, found[-1] / 2))
+    return found
+
+
+def _look_at_file(
+    image: Image.Image,  # the whole
+) -> list:  # (reduction, (3,h,w) in [0,1]): the whole, then middles of it
+    "Look at a file from far to near"
+    out = []
+    for reduction in _reductions(image.size):
+        part = [min(s, round(_LOOK * reduction)) for s in image.size]
+        corner = [(s - p) // 2 for s, p in zip(image.size, part)]
+        box = (*corner, *(c + p for c, p in zip(corner, part)))
+        side = [max(1, round(p / reduction)) for p in part]
+        out.append(
+            (reduction, image2tensor(image.resize(side, Image.Resampling.BILINEAR, box=box)).float() / 255)
+        )
+    return out
+
+
+def _blobs(
+    contrast: np.ndarray,  # (H,W) from `_contrast_map`
+    first: float,  # narrowest width, standard deviation of the Gaussian, pixels
+    last: float,  # widest
+) -> tuple:  # widths (n,), energies (n,)
+    "Find the blobs of a map: maxima of the difference of Gaussians over places and widths"
+    n = max(0, round(math.log2(max(last / first, 1)) * _PER_OCTAVE))
+    widths = first * 2 ** (np.arange(-1, n + 2) / _PER_OCTAVE)  # one more at each end, for its neighbours
+    y, x = (np.pi * np.arange(s) / s for s in contrast.shape)
+    waves, square = dctn(contrast, norm='ortho'), y[:, None] ** 2 + x**2
+
+    def blurred(width):
+        return idctn(waves * np.exp(-0.5 * square * width**2), norm='ortho')
+
+    answers = np.stack([blurred(w) - blurred(_RATIO * w) for w in widths])
+    top = (answers == maximum_filter(answers, 3, mode='nearest')) & (answers > 0)
+    top[[0, -1]] = False
+    which, *_ = top.nonzero()
+    return widths[which], answers[top] ** 2 * widths[which] ** 2
+
+
+def _all_blobs(
+    looks: list,  # of files, each from `_look_at_file`
+) -> tuple:  # sides (n,) in pixels of the files, energies (n,) per area
+    "Find the blobs of all looks"
+    sides, energies = [], []
+    for file in looks:
+        for i, (reduction, x) in enumerate(file):
+            last = 2 * _NARROWEST if i else _WIDEST * min(x.shape[-2:])
+            width, energy = _blobs(_contrast_map(x[None])[0].numpy(), _NARROWEST, last)
+            sides.append(width * reduction * _SIDE_PER_WIDTH)
+            energies.append(energy / (x.shape[-2] * x.shape[-1]))  # of the area that is looked at
+    return np.concatenate(sides), np.concatenate(energies)
+
+# %% ../../nbs/api/folders/02_suggest.ipynb #7c05e62b
+_NEAR = 0.6, 1.8  # sides in distances over which pixels are alike
+_ENOUGH = 0.2  # of the energy is in sides that near
+
+
+def _alike_over(
+    looks: list,  # of files, each from `_look_at_file`
+) -> float:  # pixels of the files; None where nothing repeats
+    "Return the distance at which pixels are no longer alike, the shortest of all looks"
+    found = []
+    for file in looks:
+        shortest = []
+        for reduction, x in file:
+            profile = _size_profile(_contrast_map(x[None]))[0]
+            low = (profile < _LOW).nonzero()
+            if profile[1] >= _BLANK and len(low):
+                shortest.append(float(low[0]) * reduction)
+        found += [min(shortest)] if shortest else []
+    return float(np.median(found)) if found else None
+
+
+def _object_sides(
+    looks: list,  # of files, each from `_look_at_file`
+) -> tuple:  # quartiles of the side (3,), pixels of the files; share of the energy; or nothing and 0
+    "Estimate the side of objects that are small and frequent"
+    (sides, energies), distance = _all_blobs(looks), _alike_over(looks)
+    if distance is None or not energies.sum():
+        return None, 0.0
+    near = (sides >= _NEAR[0] * distance) & (sides <= _NEAR[1] * distance)
+    share = energies[near].sum() / energies.sum()
+    if not share:
+        return None, 0.0
+    order = sides[near].argsort()
+    below = energies[near][order].cumsum() / energies[near].sum()
+    return sides[near][order][np.searchsorted(below, (0.25, 0.5, 0.75))], float(share)
+
+# %% ../../nbs/api/folders/02_suggest.ipynb #aa06feb9
+_FULL, _TOO_LONG = 12, 256  # objects, and pixels of the longer side, above which an image is seen in windows
+_LARGEST = 2.0  # most that an image is enlarged
+_WINDOW, _SEEN, _APART = 64, 15, 13  # side of a window, of an object in it, of one peak; pixels seen
+_SPARE = 2.2  # K, in objects counted in a full window: touching ones are counted as one
+_FILES = 8  # that are looked at closely
+_THING = 13  # pixels of an object that are enough
+
+
+@dataclass(repr=False)
+class WindowsSuggestion:
+    "Suggested scale for windows of large images, and the statistics it is based on"
+
+    scale: float  # pixels seen per pixel of a file
+    n_keypoints: int  # K, of a window
+    range: tuple  # lower quartile, median and upper quartile of the side of an object, pixels of a file
+    per_image: float  # objects in an image, on average
+    share: float  # of what stands out that is of about this size
+    image: Tensor  # (C,h,w), a part of one image, at the scale
+    peaks: Tensor  # (k,2) pixels, objects seen in it
+
+    def __repr__(self):
+        low, side, high = self.range
+        return (
+            f'scale={self.scale:.3g}, n_keypoints={self.n_keypoints} per window: objects of about {side:.0f} '
+            f'pixels ({low:.0f} to {high:.0f}), {self.per_image:.0f} in an image'
+        )
+
+# %% ../../nbs/api/folders/02_suggest.ipynb #46b6d394
+def _at_scale(
+    looks: list,  # of a file, from `_look_at_file`
+    scale: float,  # pixels seen per pixel of the file
+) -> Tensor:  # (3,h,w)
+    "Return the widest look that is fine enough, at a scale"
+    reduction, x = next((look for look in looks if look[0] * scale <= 1), looks[-1])
+    size = [max(_STEP, round(s * reduction * scale)) for s in x.shape[-2:]]
+    return F.interpolate(x[None], size, mode='bilinear', antialias=True)[0]
+
+
+def _count_windows(
+    peaks: Tensor,  # (k,2) pixels
+    size: tuple,  # (h, w)
+) -> np.ndarray:  # objects in each of some overlapping windows
+    "Count the peaks in windows"
+    x, y = peaks.T.numpy()
+    starts = product(*(np.linspace(0, max(s - _WINDOW, 0), 9) for s in size))
+    inside = [((x >= u) & (x < u + _WINDOW) & (y >= v) & (y < v + _WINDOW)).sum() for v, u in starts]
+    return np.array(inside)
+
+# %% ../../nbs/api/folders/02_suggest.ipynb #0dd112ec
+def _suggest_windows(
+    looks: list,  # of files, each from `_look_at_file`
+    areas: list,  # pixels of each file
+    scale: float = None,  # pixels seen per pixel of a file, where it is known
+) -> WindowsSuggestion:  # None where nothing stands out
+    "Suggest how to see large images in windows"
+    sides, share = (np.full(3, _SEEN / scale), 1.0) if scale else _object_sides(looks)
+    if sides is None:
+        return None
+    scale = scale or min(_LARGEST, _SEEN / sides[1])
+    images = [_at_scale(file, scale) for file in looks]
+    contrasts = [_contrast_map(x[None]) for x in images]
+    maps = [nms(_blurred(c, _APART / _BLUR), _APART)[0, 0] for c in contrasts]
+    cut = _PART * _strong_peak(torch.cat([m[m > 0] for m in maps]).numpy())
+    peaks = [(m > cut).nonzero().flip(1) for m in maps]
+    counts = np.concatenate([_count_windows(p, m.shape) for p, m in zip(peaks, maps)])
+    density = [len(p) / m.numel() for p, m in zip(peaks, maps)]  # per pixel seen
+    K = max(1, math.ceil(_SPARE * _bound(counts)))
+    per_image = np.mean([d * area * scale**2 for d, area in zip(density, areas)])
+    return WindowsSuggestion(scale, K, tuple(sides), per_image, share, images[0], peaks[0])
+
 # %% ../../nbs/api/folders/02_suggest.ipynb #3ad1645c
-_THING, _SHORTEST = 13, 48  # pixels of an object that are enough, and that the shorter side of an image keeps
+_SHORTEST = 48  # pixels that the shorter side of an image keeps
 
 
 @dataclass(repr=False)
@@ -493,11 +676,18 @@ class SettingsSuggestion:
     size: tuple  # (h, w) pixels
     kernel_size: int  # window, odd pixels of that size; None where no size shows
     n_keypoints: int  # K; None without a window
-    window: KernelSizeSuggestion  # None where the window was given
-    number: NKeypointsSuggestion  # None where K was given
+    window: KernelSizeSuggestion = None  # None where the window was given
+    number: NKeypointsSuggestion = None  # None where K was given
+    windows: WindowsSuggestion = None  # None where images are seen as a whole
+
+    @property
+    def scale(self) -> float:  # pixels seen per pixel of a file; None where images are seen as a whole
+        "Return the scale of the windows"
+        return self.windows and self.windows.scale
 
     def __repr__(self):
-        return f'size={self.size}, kernel_size={self.kernel_size}, n_keypoints={self.n_keypoints}'
+        said = f'size={self.size}, kernel_size={self.kernel_size}, n_keypoints={self.n_keypoints}'
+        return f'windows of {said}; {self.windows}' if self.windows else said
 
 
 def _smaller(
@@ -528,7 +718,43 @@ def _at_size(
         spacing=scale * window.spacing,
     )
 
+# %% ../../nbs/api/folders/02_suggest.ipynb #3f6c2248
+_SMALL = 1024  # pixels of the longer side that images are kept at
 
+
+def _glance(item, wanted):  # at most `_SMALL` pixels of it, and its size (H, W)
+    image, size = _open(item, wanted)
+    image.thumbnail((_SMALL, _SMALL), Image.Resampling.BILINEAR)
+    return image, size
+
+
+def _look_closely(item):  # looks from far to near, and its area
+    image, (H, W) = _open(item)
+    return _look_at_file(image), H * W
+
+
+def _windows_of(
+    path: str,  # for errors
+    images: dict,  # name -> path or image
+    scale: float = None,  # where it is known
+) -> WindowsSuggestion:  # None where nothing stands out
+    "Look at some files closely and suggest windows"
+    looks, areas = zip(*_read_some(path, images, _FILES, _look_closely))
+    return _suggest_windows(looks, areas, scale)
+
+
+def _in_windows(
+    windows: WindowsSuggestion,
+    n_whole: int,  # objects counted in whole images, at most
+    longest: int,  # pixels of the longer side of a file
+) -> bool:
+    "Decide whether images are seen in windows"
+    if not windows or windows.share < _ENOUGH:
+        return False
+    many = windows.per_image > _FULL and (n_whole or _FULL + 1) > _FULL
+    return many or longest * windows.scale > _TOO_LONG
+
+# %% ../../nbs/api/folders/02_suggest.ipynb #4addb9c3
 def suggest_settings(
     path: str,  # folder, or a list of files
     size=None,  # pixels: a square or (h, w), where it is known
@@ -536,16 +762,46 @@ def suggest_settings(
     n_keypoints: int = None,  # K, where it is known
     n: int = _SOME,  # images at most
     method: str = ResizeMethod.Squish,  # how files are brought to size: squish, crop or pad
+    scale: float = None,  # pixels seen per pixel of a file, to learn from windows of them
 ) -> SettingsSuggestion:
-    "Suggest the settings of `folder_learner` from the images; raises `FileNotFoundError` or `ValueError`"
-    window, number, given = None, None, size is not None
+    """Suggest the settings of `folder_learner` from the images: whole ones, or windows of large ones
+
+    Windows are suggested where nothing else is given, and taken where `scale` is.
+    Raises `FileNotFoundError` or `ValueError`.
+    """
+    given, images = size is not None, named_images(path)
+    if scale:
+        return _window_settings(_windows_of(path, images, scale), size, kernel_size, n_keypoints)
     if given and kernel_size and n_keypoints:
-        return SettingsSuggestion(_model_size(size, []), kernel_size, n_keypoints, None, None)
-    # each file is opened once, at a size that is enough for all that is asked
+        return SettingsSuggestion(_model_size(size, []), kernel_size, n_keypoints)
+    # each file is opened at a size that is enough for all that is asked
     wanted = _model_size(size, []) if given else lambda original: _usual_size([original])
-    read = _read_some(path, named_images(path), n, partial(_open, wanted=wanted))
-    images, some = [image for image, _ in read], dict(n=n, method=method)
-    size = _model_size(size, [original for _, original in read])
+    read = _read_some(path, images, n, partial(_glance, wanted=wanted))
+    originals, some = [original for _, original in read], dict(n=n, method=method)
+    whole = _whole_settings([i for i, _ in read], originals, size, kernel_size, n_keypoints, some)
+    if given or kernel_size or n_keypoints:
+        return whole
+    windows = _windows_of(path, images)
+    longest = max(np.median(originals, 0))
+    return _window_settings(windows) if _in_windows(windows, whole.n_keypoints, longest) else whole
+
+
+def _window_settings(windows, size=None, kernel_size=None, n_keypoints=None):
+    "Make the suggestion of windows"
+    if not windows:
+        raise ValueError(
+            'scale: got one, and nothing stands out in the images; give n_keypoints and size instead'
+        )
+    size = _model_size(size or _WINDOW, [])
+    return SettingsSuggestion(
+        size, kernel_size or _THING, n_keypoints or windows.n_keypoints, windows=windows
+    )
+
+
+def _whole_settings(images, originals, size, kernel_size, n_keypoints, some):
+    "Suggest what is not given, for images seen as a whole"
+    window, number, given = None, None, size is not None
+    size = _model_size(size, originals)
     if not kernel_size:
         window = suggest_kernel_size(images, size, **some)
         kernel_size = window.value
@@ -560,10 +816,29 @@ def suggest_settings(
 # %% ../../nbs/api/folders/02_suggest.ipynb #3b00ca41
 @patch
 def plot(
+    self: WindowsSuggestion,
+    ax=None,  # matplotlib axes, made if omitted
+):  # the axes
+    "Plot a part of an image at the scale, with the objects seen and one window"
+    ax = plt.subplots(figsize=(4, 4), layout='constrained')[1] if ax is None else ax
+    ax.imshow(to_numpy_image(self.image), interpolation='nearest')
+    ax.plot(*self.peaks.T, 'o', mfc='none', mec='r', ms=4)
+    ax.add_patch(plt.Rectangle((-0.5, -0.5), _WINDOW, _WINDOW, fill=False, ec='w', lw=1.5))
+    ax.axis('off')
+    ax.set_title(repr(self).split(':')[0], fontsize=8)
+    return ax
+
+
+@patch
+def plot(
     self: SettingsSuggestion,
     fig=None,  # figure, made if omitted
 ):  # the figure
-    "Plot the statistics behind kernel size and number of keypoints; settings that were given are omitted"
+    "Plot the statistics behind the settings; those that were given are omitted"
+    if self.windows:
+        fig = fig or plt.figure(figsize=(4, 4), layout='constrained')
+        self.windows.plot(fig.subplots())
+        return fig
     parts = [p for p in (self.window, self.number) if p]
     fig = fig or plt.figure(figsize=(7, 1.9 * max(1, len(parts))), layout='constrained')
     for sub, part in zip(fig.subfigures(max(1, len(parts)), 1, squeeze=False).flat, parts):

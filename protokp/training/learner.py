@@ -140,6 +140,8 @@ class KeypointLearner(Learner):
         "Predict the keypoints of one image, in pixels of the model's input"
         if isinstance(item, str):
             item = Path(item)
+        if getattr(self.dls, 'scale', None):  # windows of large images
+            return self.dls.detect_tiles(get_model(self.model).eval(), item, n_keypoints)
         if isinstance(item, Tensor) and item.is_floating_point():
             x = item[None]
         elif isinstance(item, int) or not self._makes_scenes:

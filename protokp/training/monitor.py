@@ -21,8 +21,8 @@ from torch import Tensor
 from ..core.files import ProtokpWarning
 from ..core.process_group import process_group
 from ..core.records import Keypoints, full_precision
-from ..models.protokp import ModelOutput
-from ..ops.keypoints import sample_at
+from ..models.protokp import ModelOutput, _coarse_window
+from ..ops.keypoints import nms, sample_at
 from ..ops.prototypes import _LIVE_SHARE
 from .callbacks import batches_per_step
 from .learner import DEFAULT_RECIPE
@@ -118,6 +118,18 @@ def _empty_keypoints(
     "Find empty keypoints"
     return ~real | (score < _FAINT)
 
+# %% ../../nbs/api/training/06_monitor.ipynb #c55cef3a
+_STRONG = 0.7  # of the highest peak of an image
+
+
+def _count_strong(
+    score_map: Tensor,  # (B,1,h,w)
+    window: int,  # of `nms`, odd, cells
+) -> Tensor:  # (B,) strong peaks
+    "Count the strong peaks of each image"
+    peaks = nms(score_map.detach(), window).flatten(1)
+    return (peaks >= _STRONG * peaks.amax(1, keepdim=True)).sum(1)
+
 # %% ../../nbs/api/training/06_monitor.ipynb #41669676
 def _look_at(
     kp: Keypoints,  # of B images, one after the other
@@ -125,6 +137,7 @@ def _look_at(
     window: int,  # odd, pixels: about the size of the objects
     n_prototypes: int,  # M
     typed: bool = True,  # types mean something already
+    peaks: Tensor = None,  # (B,) strong peaks of each image; not known if omitted
 ) -> dict:  # name -> tensor, to be added up
     "Compute the sums of one batch"
     kp = kp.map(Tensor.detach)
@@ -145,16 +158,22 @@ def _look_at(
         stuck=torch.stack([same.sum(), kp.real[1:].sum()]),
         alike=known(like),
         contrast=known(_stands_out(images, kp.xy, kp.real, window)),
+        peaks=real.new_zeros(4) if peaks is None else _peak_sums(peaks.float(), real.shape[1]),
     )
+
+
+def _peak_sums(peaks, n_keypoints):  # images with more than K, images, their peaks, and squares of these
+    images = peaks.new_tensor(len(peaks))
+    return torch.stack([(peaks > n_keypoints).sum(), images, peaks.sum(), peaks.square().sum()])
 
 # %% ../../nbs/api/training/06_monitor.ipynb #903499d4
 def _first_views(
     learn,  # a `Learner` after a training batch
-) -> tuple:  # keypoints, images (B,C,H,W)
-    "Return the first view of each image and its keypoints"
-    pair, kp = learn.loss_func.pair, ModelOutput.of(learn.pred).keypoints
+) -> tuple:  # keypoints, images (B,C,H,W), score maps (B,1,h,w)
+    "Return the first view of each image, its keypoints and its score map"
+    pair, out = learn.loss_func.pair, ModelOutput.of(learn.pred)
     images = learn.loss_func.target if pair is None else pair.first
-    return kp.map(lambda t: t[: len(images)]), images
+    return out.keypoints.map(lambda t: t[: len(images)]), images, out.score_map[: len(images)]
 
 # %% ../../nbs/api/training/06_monitor.ipynb #017212b7
 _MONITORED = (
@@ -166,6 +185,8 @@ _MONITORED = (
     'stuck',
     'contrast',
     'empty',
+    'full',
+    'peaks',
 )  # the figures, in the order of the table above
 
 
@@ -181,6 +202,9 @@ def _figures_of(
         {k: sums[k][0] / sums[k][1] for k in ('alike', 'spread', 'stuck', 'contrast', 'empty')},
     )  # 0/0 is NaN
     crowded = _likeness(prototypes.cpu()) if use.sum() else torch.tensor(torch.nan)
+    full, images, total, squares = sums['peaks']
+    usual = total / images  # 0/0 is NaN
+    means |= dict(full=full / images, peaks=usual + (squares / images - usual**2).clamp(min=0).sqrt())
     found = dict(in_use=_types_in_use(use, share), entropy=_use_entropy(use), crowded=crowded, **means)
     return {k: found[k].item() for k in _MONITORED}
 
@@ -209,7 +233,15 @@ def _advice(
 
 # %% ../../nbs/api/training/06_monitor.ipynb #1a1acdf0
 _LIMITS = dict(
-    in_use=0.5, entropy=0.3, crowded=0.98, alike=0.98, spread=0.3, stuck=0.5, contrast=0.8, empty=0.5
+    in_use=0.5,
+    entropy=0.3,
+    crowded=0.98,
+    alike=0.98,
+    spread=0.3,
+    stuck=0.5,
+    contrast=0.8,
+    empty=0.5,
+    full=0.5,
 )  # worse than this is said
 
 
@@ -222,6 +254,13 @@ def _is_bad(
     return figures[name] < _LIMITS[name] if low else figures[name] > _LIMITS[name]
 
 # %% ../../nbs/api/training/06_monitor.ipynb #26a794da
+def _full_in_words(f, o):  # the same, of K
+    return (
+        f"{f['full']:.0%} of the images have more strong peaks than n_keypoints={o['n_keypoints']}: "
+        f"objects are left out. Take n_keypoints={math.ceil(f['peaks'])}"
+    )
+
+
 def _places_in_words(
     f: dict,  # figures
     o: dict,  # options of the training
@@ -241,6 +280,8 @@ def _places_in_words(
             f"kernel_size than {o['kernel_size']}; if the images are not reconstructed either, "
             "begin again with a lower lr"
         )
+    if _is_bad(f, 'full'):
+        said['full'] = _full_in_words(f, o)
     if _is_bad(f, 'stuck'):
         said['stuck'] = (
             f"{f['stuck']:.0%} of the keypoints sit at the same pixels in every image: they follow "
@@ -411,7 +452,9 @@ def look(self: CollapseMonitor):
     model, ramp = get_model(self.model), self.learn.loss_func.ramp
     if not self.sums:
         self.ready, self.typed = self.learn.opt.iteration > self.begin, ramp >= 1
-    seen = _look_at(*_first_views(self.learn), model.kernel_size, len(model.prototypes), ramp > 0)
+    kp, images, score_map = _first_views(self.learn)
+    peaks = _count_strong(score_map, _coarse_window(model.kernel_size, model.stride))
+    seen = _look_at(kp, images, model.kernel_size, len(model.prototypes), ramp > 0, peaks)
     self.sums = {k: self.sums.get(k, 0) + v for k, v in seen.items()}
 
 # %% ../../nbs/api/training/06_monitor.ipynb #70f2efb3
@@ -427,7 +470,10 @@ def after_train(self: CollapseMonitor):
     self.history.append(dict(epoch=self.epoch, iteration=self.learn.opt.iteration, **figures))
     options = self.options()
     if self.ready:
-        self.say_all(_places_in_words(figures, options))
+        places = _places_in_words(figures, options)
+        if not self.typed:
+            places.pop('full', None)  # peaks are many while the score map is young
+        self.say_all(places)
     if self.ready and self.typed:
         self.say_all(_types_in_words(figures, options))
 
@@ -475,7 +521,7 @@ def say_all(
 # %% ../../nbs/api/training/06_monitor.ipynb #43ac9b77
 _PANELS = (
     ('types', ('in_use', 'entropy', 'crowded', 'alike')),
-    ('places', ('spread', 'stuck', 'contrast', 'empty')),
+    ('places', ('spread', 'stuck', 'contrast', 'empty', 'full')),
 )
 
 
@@ -521,15 +567,17 @@ class FlipScoreMapCallback(Callback):
         limit: float = _LIMITS[
             'contrast'
         ],  # turn where the contrast around keypoints is below this, against the whole image
+        window: int = None,  # around a keypoint, odd, pixels; the model's `kernel_size` if omitted
     ):
-        self.at, self.limit, self.turned = tuple(at), limit, []  # iterations at which it was turned
+        self.at, self.limit, self.window = tuple(at), limit, window
+        self.turned = []  # iterations at which it was turned
 
     def after_step(self):
         "Check and invert, alike in all processes"
         if self.learn.opt.iteration not in self.at:
             return
-        model, (kp, images) = get_model(self.model), _first_views(self.learn)
-        seen = _stands_out(images, kp.xy.detach(), kp.real, model.kernel_size)
+        model, (kp, images, _) = get_model(self.model), _first_views(self.learn)
+        seen = _stands_out(images, kp.xy.detach(), kp.real, self.window or model.kernel_size)
         total, n = (
             process_group(self.learn)
             .all_reduce(torch.stack([seen.nan_to_num().sum(), seen.isfinite().sum()]))
