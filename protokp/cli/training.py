@@ -121,6 +121,16 @@ def _save(learn, out, types, **facts):
     return learn.save_pretrained(out / 'model', **facts, **types)
 
 
+def _choice(learn, before, found=None):
+    "Return the type names saved earlier with the distance in tiles, or a first choice"
+    types = _saved_names(before, get_model(learn.model))
+    if types and 'apart' in before.card:
+        types['apart'] = before.card['apart']
+    if types or not (found or learn.dls.scale):
+        return types
+    return _first_choice(learn, found)
+
+
 _SHOWN = 4  # images in which it is shown what was found
 
 
@@ -164,7 +174,7 @@ def _finish(learn, out, run, before, facts):
         refit_prototypes(learn)
     found = collect_gallery(learn, _unique_images(learn))
     model = get_model(learn.model)
-    types = _saved_names(before, model) or _first_choice(learn, found)
+    types = _choice(learn, before, found)
     _save(learn, out, types, minutes=round(run.before / 60, 1), epochs=len(run.curve), **facts)
     print(f'model: {out / "model"}\nlog:   {out / "log.jsonl"}')
     print(f'types: {_save_figure(out / "types.png", lambda: show_gallery(learn, found))}')
@@ -179,7 +189,7 @@ def _finish(learn, out, run, before, facts):
 def _interrupted(learn, out, run, before, epochs, facts):
     "Save the model as it is, print how to resume, exit with code 130"
     run.load()
-    _save(learn, out, _saved_names(before, get_model(learn.model)), epochs=run.done, **facts)
+    _save(learn, out, _choice(learn, before), epochs=run.done, **facts)
     print(
         f'Interrupted after {run.done} of {epochs} epochs; checkpoint in {out}, current model in '
         f'{out / "model"}. Run the same command to resume.',
