@@ -130,7 +130,7 @@ def _choice(learn, before, found=None):
         return types
     return _first_choice(learn, found)
 
-
+# %% ../../nbs/api/cli/02_training.ipynb #dc04e251
 _SHOWN = 4  # images in which it is shown what was found
 
 
