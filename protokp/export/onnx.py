@@ -350,10 +350,8 @@ class _OnnxTiles:
 
     def detect(self, image):
         "Detect the highest peaks"
-        *kp, peaks, _ = (
-            o[0] for o in self.detector._run(image[None], self.moments)[:-1] + [self.moments[None]]
-        )
-        return Keypoints(*kp), peaks
+        *kp, peaks, _ = self.detector._run(image[None], self.moments)
+        return Keypoints(*(o[0] for o in kp)), peaks[0]
 
 
 @patch
@@ -365,6 +363,7 @@ def predict_images(
     progress: bool = True,  # show a bar
 ) -> pd.DataFrame:  # a row per keypoint, `COLUMNS`
     "Predict a detections table in pixels of the original images, of a model of windows; raises `ValueError`"
+    check_options(min_score=min_score)
     facts = self.facts
     if 'scale' not in facts:
         raise ValueError(

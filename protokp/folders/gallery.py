@@ -32,7 +32,7 @@ from ..core.detections import TypeNames, load_type_names
 from ..core.plots import literal_text, show_keypoints, to_numpy_image, type_colour
 from ..core.records import Keypoints, cat_keypoints, pixel_grid
 from .images import _attempt, _open, _warn_skipped
-from .predict import _tile_reader, _view_batches, image_view, named_images
+from .predict import _tile_reader, _training_view, _view_batches, image_view, named_images
 from ..models.centring import contribution_maps
 from ..models.protokp import ProtoKP
 from ..ops.clusters import _N_NEIGHBORS, cluster_mixing
@@ -96,10 +96,7 @@ def _of_one_size(view, items):  # the view, with the size of the first readable 
     )
 
 
-_CUT = 64  # side of a window that is cut from a large image, pixels
-
-
-def _read_windows(images, view, n):  # names, windows (n,3,_CUT,_CUT) of large images, evenly from all of them
+def _read_windows(images, view, window, n):  # names, windows (n,3,*window) of large images, evenly from all
     names, windows, skipped, each = [], [], {}, -(-n // len(images)) if images else 0
     for name, item in images.items():
         found, why = _attempt(
@@ -109,12 +106,12 @@ def _read_windows(images, view, n):  # names, windows (n,3,_CUT,_CUT) of large i
             skipped[name] = why
             continue
         image, size = found
-        h, w = (max(s, _CUT) for s in view.fitted(size))
+        h, w = map(max, view.fitted(size), window)
         read, draw = _tile_reader(image, (h, w)), random.Random(name)
         for _ in range(each):
-            top, left = draw.randint(0, h - _CUT), draw.randint(0, w - _CUT)
+            top, left = draw.randint(0, h - window[0]), draw.randint(0, w - window[1])
             names.append(name)
-            windows.append(read(top, left, top + _CUT, left + _CUT))
+            windows.append(read(top, left, top + window[0], left + window[1]))
     _warn_skipped(skipped)
     if not windows:
         raise ValueError(f'images: got {len(images)} of which none can be read, wanted at least one')
@@ -130,7 +127,7 @@ def _read_some(
     images, skipped = _spread_out(named_images(items), n), {}
     view = image_view(model)[1]
     if view.scale:
-        return _read_windows(images, view, n)
+        return _read_windows(images, view, _training_view(model)['size'], n)
     view = _of_one_size(view, images.values())
     parts = list(_view_batches(images, view, 16, skipped, progress=False))
     _warn_skipped(skipped)

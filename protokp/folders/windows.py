@@ -20,6 +20,7 @@ from fastcore.basics import listify, patch
 from fasttransform import Transform
 from PIL import Image
 
+from ..core.options import check_options
 from protokp.folders.images import (
     _BUDGET,
     _ROWS,
@@ -30,9 +31,9 @@ from protokp.folders.images import (
     _model_size,
     _open,
     _read_all,
-    _split_readable,
     _there,
     _warn_skipped,
+    split_files,
 )
 
 # %% ../../nbs/api/folders/05_windows.ipynb #65e6a1f8
@@ -159,18 +160,13 @@ def from_windows(
 ) -> KeypointDataLoaders:
     "Make `DataLoaders` of random windows of large images; raises `ValueError`"
     files, size = [_there(path, f) for f in fnames], _model_size(size, [])
-    if not 0 < scale <= 16:
-        raise ValueError(
-            f'scale: got {scale}, wanted a number above 0 to 16, pixels seen per pixel of a file'
-        )
+    check_options(scale=scale)
     _check_unique(files)
     reading = dict(stretch=stretch, ground=ground)
     sizes, kept, skipped, read = _read_kept(files, size, scale, seed, progress, reading)
     areas = {f: a.shape[0] * a.shape[1] for f, a in kept.items()}
     there = list(kept)
-    train, valid = (
-        _split_readable([True] * len(there), None, None, valid_pct, seed) if len(there) > 1 else ([0], [0])
-    )
+    train, valid = split_files(len(there), None, valid_pct, seed) if len(there) > 1 else ([0], [0])
     windows = _draw_windows({there[i]: areas[there[i]] for i in train}, n_windows)
     n_train = len(windows)
     windows += _draw_windows({there[i]: areas[there[i]] for i in valid}, _EVALUATED, fixed=True)
