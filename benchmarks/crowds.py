@@ -7,9 +7,9 @@
 
 Sets: `nuclei`, a field of the 2018 Data Science Bowl (BBBC038, CC0; 512x512, 125 nuclei with masks, as shipped with StarDist);
 `coins`, scikit-image's photograph of 24 coins (boxes from its own watershed example); `letters`, a page set in DejaVu Sans, photographed
-badly: uneven light, blur, noise. Training is `protokp_train` on a folder with the one image and no option; the ground truth is used
+badly: uneven light, blur, noise. Training is `protokp train` on a folder with the one image and no option; the ground truth is used
 afterwards. A keypoint is right if it lies within half an object's size of its middle, one keypoint per object. Peers are given the size
-of the objects, which `protokp_train` estimates.
+of the objects, which `protokp train` estimates.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from protokp.cli.folders import protokp_train
+from protokp.__main__ import main as protokp
 from protokp.folders.predict import predict_images
 from protokp.models.protokp import ProtoKP
 
@@ -151,14 +151,14 @@ def type_figures(image, table, truth, seed):
     }
 
 
-def train(name, image, seed, options):
+def train(name, image, seed):
     "A folder with one image, the command, and what it finds"
     out = RUNS / f'{name}-{seed}'
     with tempfile.TemporaryDirectory() as d:
         Image.fromarray(image).save(f'{d}/{name}.png')
         log = io.StringIO()
         with contextlib.redirect_stdout(log):
-            protokp_train(d, str(out), seed=seed, device='cpu', **options)
+            protokp(['train', d, f'--out={out}', f'--seed={seed}', '--device=cpu'])
         began = time.time()
         table = predict_images(out / 'model', f'{d}/{name}.png', progress=False)
     return out, table, time.time() - began, log.getvalue()
@@ -196,11 +196,11 @@ def peers(image, truth):
     return {name: figures(xy.reshape(-1, 2), truth) for name, xy in found.items()}
 
 
-def run(name, seed, options):
+def run(name, seed):
     image, truth = SETS[name]()
-    out, table, seconds, log = train(name, image, seed, options)
+    out, table, seconds, log = train(name, image, seed)
     model = ProtoKP.from_pretrained(out / 'model')
-    row = dict(set=name, seed=seed, options=options, **figures(table[['x', 'y']].to_numpy(), truth))
+    row = dict(set=name, seed=seed, **figures(table[['x', 'y']].to_numpy(), truth))
     row |= dict(count_error=number(abs(row['count'] - row['objects']) / row['objects']))
     if truth.kind.any():
         row['kinds'] = type_figures(image, table, truth, seed)
@@ -270,7 +270,7 @@ def main():
         for name in a.sets or SETS:
             results['peers'][name] = peers(*SETS[name]())
             for seed in a.seeds:
-                row = run(name, seed, {})
+                row = run(name, seed)
                 if seed == 0 and name in KEPT:
                     shutil.copytree(RUNS / f'{name}-0' / 'model', MODELS / name, dirs_exist_ok=True)
                 print(row, flush=True)

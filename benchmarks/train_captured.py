@@ -3,7 +3,7 @@
     python benchmarks/train_captured.py clevr tetrominoes mnist --seconds 500 --data DIR
     python benchmarks/train_captured.py clevr --seconds 60 --device cpu --bs 4    # the same code without a graph
 
-DIR holds `clevr_like/train.h5` and `clevr_like/test6.h5` (made by protokp_render) and `mnist/` (MNIST's IDX files).
+DIR holds `clevr_like/train.h5` and `clevr_like/test6.h5` (made by protokp render) and `mnist/` (MNIST's IDX files).
 Networks train without prototypes; `keep_captured.py` places types at the end and evaluates. Runs take turns on one
 stream: replayed on streams of their own at the same time, one of five became NaN (graphs captured on the same stream
 may share its workspaces). State is written every minute to OUT/runs/NAME.pt; the same command resumes. A finished run leaves OUT/NAME/ (weights in float16) and OUT/NAME.json (figures and curve).

@@ -73,9 +73,7 @@ def learner(a):
             lambda m: evaluate_figures(m, scenes),
         )
     if not a.path:
-        sys.exit(
-            f'{a.data} wants --path, the folder of its files; `_protokp_check_data` says what is missing'
-        )
+        sys.exit(f'{a.data} wants --path, the folder of its files; `protokp check` says what is missing')
     if a.data == 'celeba':
         mafl = mafl_dataloaders(a.path, size=side, **kw)
         learn, evaluate = (

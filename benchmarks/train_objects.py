@@ -1,7 +1,7 @@
 """Object discovery from images alone: train, evaluate on held-out scenes, write figures, curve and weights.
 
     python benchmarks/train_objects.py tetrominoes                       # half an hour on two cores: 35x35, small networks
-    python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `protokp_render` or `protokp_convert`
+    python benchmarks/train_objects.py clevr --train a.h5 --valid b.h5 --more c.h5     # sets made by `protokp render` or `protokp convert`
     python benchmarks/train_objects.py tetrominoes --full --device cuda --minutes 500  # Table 10's settings at 112x112
     python benchmarks/train_objects.py tetrominoes --evaluate               # only evaluate the weights in models/
     python benchmarks/train_objects.py tetrominoes --evaluate --write       # centre and evaluate them with the current library, and keep that
@@ -111,7 +111,7 @@ def main():
     )
     a = p.parse_args()
     if a.data == 'clevr' and not (a.valid and (a.train or a.evaluate)):
-        sys.exit('clevr wants --train and --valid, files made by protokp_render or protokp_convert')
+        sys.exit('clevr wants --train and --valid, files made by protokp render or protokp convert')
     name = a.data + '-full' * a.full + (f'-{a.seed}' if a.seed else '')
     made = (
         f'{Path(a.train).name}: {ObjectsDataset(a.train).info["source"]}'

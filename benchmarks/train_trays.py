@@ -1,4 +1,4 @@
-"""A folder of photographs, as `protokp_train` learns it: 200 synthetic trays of parts, evaluated on 128 others.
+"""A folder of photographs, as `protokp train` learns it: 200 synthetic trays of parts, evaluated on 128 others.
 
     python benchmarks/train_trays.py                        # everything that is missing from the results, 6 minutes a run
     python benchmarks/train_trays.py recipe --seeds 0       # some of it

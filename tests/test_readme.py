@@ -3,17 +3,16 @@
 import json
 import re
 import shlex
-from importlib import import_module
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from fastcore.script import anno_parser
 from PIL import Image
-from run_nb import ROOT, notebooks, read_cells, settings
+from run_nb import ROOT, notebooks, read_cells
 
-from protokp.cli.runner import _respelled
+import protokp.__main__  # noqa: F401, registers the commands
+from protokp.cli.runner import _command_parser, _respelled
 
 matplotlib.use('Agg')
 README = (ROOT / 'README.md').read_text()
@@ -58,11 +57,10 @@ def test_short():
 
 def test_two_commands():
     "Both set-up commands stand in the README, as CI and users run them"
-    assert "```sh\npip install . && protokp_demo\n```" in README.replace('``` sh', '```sh')
+    assert "```sh\npip install . && protokp demo\n```" in README.replace('``` sh', '```sh')
     assert "```sh\npip install -e '.[dev]' && pytest\n```" in README.replace('``` sh', '```sh')
 
 
-SCRIPTS = dict(re.findall(r'(\w+)=([\w.:]+)', settings()['console_scripts']))
 PAGES = [ROOT / 'README.md', *notebooks()]
 
 
@@ -77,7 +75,7 @@ def commands(page):
         re.findall(r'```(?:sh|bash)\n(.*?)```', text.replace('``` sh', '```sh'), re.S)
     ).splitlines()
     return [
-        part for line in lines for part in line.split('&&') if part.split() and part.split()[0] in SCRIPTS
+        part for line in lines for part in line.split('&&') if part.split() and part.split()[0] == 'protokp'
     ]
 
 
@@ -85,9 +83,8 @@ def commands(page):
 def test_commands_parse(page):
     "What a page tells people to type is what the command takes"
     for line in commands(page):
-        name, *args = shlex.split(line, comments=True)
-        module, function = SCRIPTS[name].split(':')
-        parser = anno_parser(getattr(import_module(module), function))
+        name, *args = shlex.split(line, comments=True)[1:]
+        parser = _command_parser(name)
         try:
             parser.parse_args([_respelled(a, parser._option_string_actions) for a in args])
         except SystemExit as e:

@@ -255,10 +255,10 @@ def merge_shards(
 
 # %% ../../nbs/api/datasets/05_objects.ipynb #45920b63
 def _open(path):  # the file and what its attributes say
-    path = check_file(path, 'an objects file, as protokp_convert makes them')
+    path = check_file(path, 'an objects file, as protokp convert makes them')
     if not h5py.is_hdf5(path):
         raise ValueError(
-            f'{path}: got no HDF5 file, wanted an objects file; TFRecords become one with protokp_convert'
+            f'{path}: got no HDF5 file, wanted an objects file; TFRecords become one with protokp convert'
         )
     try:
         f = h5py.File(path, 'r')

@@ -1,4 +1,4 @@
-"""Kill `protokp_train` at random moments, and during what it writes last, and run the same command again: the model, its
+"""Kill `protokp train` at random moments, and during what it writes last, and run the same command again: the model, its
 log and its names must be those of a run that was left alone.
 
     python tests/campaigns/kills.py --n 40

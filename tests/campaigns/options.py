@@ -10,14 +10,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from inspect import signature
 from io import StringIO
 from pathlib import Path
-from unittest.mock import patch
 
 from campaign import Campaign, main
-from fastcore.script import anno_parser
 
-import protokp.cli.data
-import protokp.cli.demo
-import protokp.cli.folders
+from protokp.__main__ import main as protokp
+from protokp.cli.runner import _COMMANDS, _command_parser
 from protokp.core.options import OPTIONS, Bounds
 
 VALUES = ('0', '-1', 'nan', 'inf', '-inf', 'x', '', '1.5', '1e400', '99999999999999999999', '0x10', '½')
@@ -33,9 +30,6 @@ TEXT = {
     'kind',
 }  # any text is one of these
 CHECKED_LATE = {'device'}  # by what is there
-COMMANDS = [
-    getattr(m, n) for m in (protokp.cli.demo, protokp.cli.folders, protokp.cli.data) for n in m.__all__
-]
 
 
 def allowed(name, kind, value):
@@ -48,16 +42,12 @@ def allowed(name, kind, value):
     return bounds.holds(number) if isinstance(bounds, Bounds) else bounds is not None and number in bounds
 
 
-def call(command, arguments):
+def call(*arguments):
     "Exit code and what was printed"
     out, err = StringIO(), StringIO()
-    with (
-        patch('sys.argv', [f'bin/{command.__name__}', *arguments]),
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
+    with redirect_stdout(out), redirect_stderr(err):
         try:
-            command()
+            protokp(arguments)
         except SystemExit as e:
             return e.code or 0, err.getvalue()
         except BaseException as e:
@@ -72,10 +62,10 @@ def run(n=0, seed=0):
     with tempfile.TemporaryDirectory() as d:
         os.chdir(d)
         Path('images').mkdir()
-        for command in COMMANDS:
-            parameters = signature(command).parameters
+        for command, function in _COMMANDS.items():
+            parameters = signature(function).parameters
             needed = ['images' for p in parameters.values() if p.default is p.empty]
-            for action in anno_parser(command)._actions:
+            for action in _command_parser(command)._actions:
                 name, text = action.dest, action.dest in TEXT | CHECKED_LATE
                 if not action.option_strings or action.nargs == 0 or text or name not in parameters:
                     continue
@@ -84,17 +74,17 @@ def run(n=0, seed=0):
                     if name != 'size' and allowed(name, kind, value) or name == 'size' and not value:
                         continue
                     c.count('tried')
-                    code, err = call(command, [*needed, f'{action.option_strings[-1]}={value}'])
+                    code, err = call(command, *needed, f'{action.option_strings[-1]}={value}')
                     last = err.strip().splitlines()[-1:]
                     said = len(last) == 1 and name.replace('_', '') in last[0].replace('_', '').replace(
                         '-', ''
                     )
                     if code != 2 or not said:
-                        c.problem(f'{command.__name__} --{name}={value!r}: exit code {code}, {last}')
+                        c.problem(f'{command} --{name}={value!r}: exit code {code}, {last}')
                     else:
                         c.count('exit code 2, the option named')
             if left := [f for f in os.listdir() if f != 'images']:
-                c.problem(f'{command.__name__}: wrote {left}')
+                c.problem(f'{command}: wrote {left}')
         os.chdir(here)
     return c
 
