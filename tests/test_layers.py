@@ -92,8 +92,11 @@ def test_name(nb):
     folder = nb.parent.relative_to(ROOT / 'nbs' / 'api').as_posix()
     stem = re.sub(r'^\d\d_', '', nb.stem)
     stem = '__main__' if stem == 'main' else stem  # nbdev reads no file that begins with _
+    assert next(src for _, src in read_cells(nb)).startswith(f'# {nb.stem.lstrip("_0123456789")}\n')
     assert default_exp(nb) == (stem if folder == '.' else f'{folder}.{stem}')
-    assert [o.name for o in API if o.parent == nb.parent and number(o) == number(nb)] == [nb.name] or folder == '.'
+    assert [o.name for o in API if o.parent == nb.parent and number(o) == number(nb)] == [
+        nb.name
+    ] or folder == '.'
 
 
 @each(API)
@@ -221,6 +224,8 @@ def test_opens_in_colab(nb):
     assert f'https://github.com/{repo} ' in code and folder in code, (
         f'{path}: the set-up cell must have {folder!r}'
     )
+    assert code.count('assert not _exit_code') == 2, f'{path}: a step that fails must say so'
+    assert '[dev]' not in code, f'{path}: whoever reads a page needs less than its developers'
     assert exec_elsewhere(code) == []
 
 
