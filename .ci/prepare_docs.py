@@ -5,6 +5,7 @@
 - Signatures lose `:NoneType`, and the events of fastai's `Callback`, all of which are None.
 - A picture gets an alt text, from its heading and the sentence above it, unless its cell has `fig-alt`.
 - What an API page imports and sets up before its first function is folded.
+- A widget whose state was not saved is shown by its picture.
 - Images of this repository are taken from beside the page, not from the network.
 """
 
@@ -19,6 +20,7 @@ NESTED = re.compile(r'\[([^\[\]\n]*)\[(`[^`\]]+`)\]\([^()\s]*\)([^\[\]\n]*)\](?=
 BADGE = re.compile(r'\[!\[([^\]]+)\]\((\S+badge\S*)\)\]\((\S+)\)')
 FENCE = re.compile(r'^( *)(```+|~~~+).*?^\1\2 *$', re.M | re.S)
 EVENT = re.compile(r'^ +(?:before|after)_\w+(?::NoneType)?=None,?[^\n]*\n', re.M)
+VIEW = 'application/vnd.jupyter.widget-view+json'
 PICTURES = {'image/png', 'image/jpeg', 'image/svg+xml'}
 
 
@@ -98,6 +100,8 @@ def prepare(nb, folder):
         if cell['cell_type'] == 'markdown':
             cell['source'] = plain_markdown(text(cell['source']), up)
         for out in cell.get('outputs', []):
+            if 'widgets' not in nb.get('metadata', {}) and 'image/png' in out.get('data', {}):
+                out['data'].pop(VIEW, None)
             if 'text/markdown' in out.get('data', {}):
                 out['data']['text/markdown'] = plain_markdown(text(out['data']['text/markdown']), up)
     title = re.search(r'^title: *(.+)$', text(nb['cells'][0]['source']), re.M) if nb['cells'] else None

@@ -260,9 +260,6 @@ def explore(page, url, folder, names=('first', 'second'), shots=None, cut=0.85):
     nb.name(b, names[1])
     nb.card(c).locator('input[type=text]').fill(names[0])
     nb.card(c).locator('input[type=text]').press('Enter')
-    nb.says('if they are one thing, merge one into the other')
-    nb.shoot(shot('refused'))
-    nb.merge(c, names[0])
     nb.says(f'type {c} counts as {names[0]}')
     assert nb.card(c).locator('input[type=text]').is_disabled()
 

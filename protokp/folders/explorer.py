@@ -8,25 +8,35 @@ __all__ = ['TypeNamesHistory', 'TypeExplorer']
 # %% ../../nbs/api/folders/04_explorer.ipynb #e4eed795
 import html
 import io
+from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from fastai.learner import Learner
 from fastai.torch_core import get_model
 from fastcore.basics import patch
-from IPython.display import display
 from ipywidgets import HTML, Box, Button, Checkbox, Dropdown, FloatSlider, GridBox, HBox, Layout, Text, VBox
 from ipywidgets import Image as Picture
 from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
 from ..core.detections import TypeNames, load_type_names, save_type_names
-from ..core.plots import to_numpy_image, type_colour
+from ..core.plots import literal_text, to_numpy_image, type_colour
 from ..core.records import Keypoints
-from .gallery import _N_LOOKED, collect_gallery, gallery_cards
-from .predict import predict_images
+from protokp.folders.gallery import (
+    _N_LOOKED,
+    _typical,
+    background_types,
+    collect_gallery,
+    gallery_cards,
+    suggest_merges,
+)
+from .images import _open
+from .predict import image_view, named_images, predict_images
 from ..models.protokp import ProtoKP
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #92a28ae5
@@ -70,10 +80,13 @@ class TypeNamesHistory:
 def rename(
     self: TypeNamesHistory,
     type: int,  # to be named
-    name: str,  # empty for the number again
+    name: str,  # empty for the number again; that of another type merges the two
 ) -> bool:  # whether anything changed
-    "Name a type; raises `ValueError`"
+    "Name a type, or merge it into the type of that name; raises `ValueError`"
     name = name.strip() or f'type {type}'
+    same = [t for t in self.types.kept if t != type and self.types.names[t] == name]
+    if same:
+        return self.merge(type, same[0])
     return self.take(self.types.rename(type, name), f'type {type} is called {name}')
 
 
@@ -111,6 +124,13 @@ def cut(
     return self.take(self.types.cut(min_score), f'scores from {min_score:g}', 'cut')
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #9893697b
+def _png(image: Image.Image) -> bytes:
+    "Encode an image"
+    buffer = io.BytesIO()
+    image.save(buffer, 'png')
+    return buffer.getvalue()
+
+
 def _enlarged(
     picture: np.ndarray,  # (H,W,3) in [0,1]
     height: int,  # wanted, pixels of the screen
@@ -119,9 +139,17 @@ def _enlarged(
     image = Image.fromarray((picture * 255).round().astype(np.uint8))
     if (zoom := height // image.height) > 1:
         image = image.resize((image.width * zoom, image.height * zoom), Image.NEAREST)
-    buffer = io.BytesIO()
-    image.save(buffer, 'png')
-    return buffer.getvalue()
+    return _png(image)
+
+
+def _of_height(
+    picture: np.ndarray,  # (H,W,3) in [0,1]
+    height: int,  # wanted, pixels of the screen
+) -> Image.Image:  # coarse if it was enlarged
+    "Resize an image to a height"
+    image = Image.fromarray((picture * 255).round().astype(np.uint8))
+    how = Image.NEAREST if height > image.height else Image.LANCZOS
+    return image.resize((max(round(image.width * height / image.height), 1), height), how)
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #8e450c12
 _DOT, _LETTERS, _RINGED = (
@@ -202,6 +230,56 @@ def _mark(
         f'fill="#fff">{html.escape(name)}</text>'
     )
 
+# %% ../../nbs/api/folders/04_explorer.ipynb #3eb03c9d
+_STRIP, _SHARP = (
+    50,
+    4,
+)  # height of a crop, pixels of the screen; sides of the network's image that are decoded
+
+
+def _sharpen(
+    cards: list,  # of `TypeCard`, whose crops change
+    found,  # `GalleryData` they are made of
+    model,  # of which the size of images is asked
+    items,  # images, as `collect_gallery` takes them
+    n: int,  # crops of each card
+):
+    "Cut the crops of cards from the files, if there are files that the network sees smaller"
+    view, wanted = image_view(model)[1], {}
+    if found.names is None or view.scale:
+        return
+    for card in cards:
+        for j, (b, k) in enumerate(zip(*_typical(found, card.type, n, 0))):
+            wanted.setdefault(int(b), []).append((card, j, int(k)))
+    files, (h, w), side = named_images(items), found.images.shape[-2:], len(cards[0].picture)
+    for b, places in wanted.items():
+        larger = partial(_times, _SHARP, (h, w))
+        image, _ = _open(files[found.names[b]], wanted=larger, stretch=view.stretch, ground=view.ground)
+        zoom = image.width / w, image.height / h
+        for card, j, k in places:
+            centre = [(c + 0.5) * z for c, z in zip(found.keypoints.centre[b, k].tolist(), zoom)]
+            edges = [c + sign * side * z / 2 for sign in (-1, 1) for c, z in zip(centre, zoom)]
+            crop = (
+                image.convert('RGB').crop([round(e) for e in edges]).resize((_STRIP, _STRIP), Image.LANCZOS)
+            )
+            card.crops[j] = np.asarray(crop) / 255
+
+
+def _times(n, size, own):  # (h, w) that is n times the size, and no larger than the image
+    return tuple(min(n * s, o) for s, o in zip(size, own))
+
+
+def _partners(
+    model: ProtoKP,  # trained
+    found,  # `GalleryData`
+) -> dict:  # type -> the type it may be one kind with, and how much they mix
+    "Suggest a partner for each type that mixes with another"
+    partners = {}
+    for a, b, share in suggest_merges(model, found):
+        partners.setdefault(a, (b, share))
+        partners.setdefault(b, (a, share))
+    return partners
+
 # %% ../../nbs/api/folders/04_explorer.ipynb #8d396a2d
 def _own_images(
     learn: Learner,  # with images to look at
@@ -209,6 +287,9 @@ def _own_images(
     "Return the validation images, as files if they are files"
     items = list(getattr(learn.dls.valid_ds, 'items', []))
     return items if items and isinstance(items[0], (str, Path)) else learn
+
+
+_VIEW = 'application/vnd.jupyter.widget-view+json'
 
 
 class TypeExplorer:
@@ -247,6 +328,8 @@ class TypeExplorer:
                 f'images: got {len(self.found)} in which no keypoints were found, wanted others, or '
                 'a model that was trained'
             )
+        _sharpen(self.cards, self.found, model, self.items, n_crops)
+        self.ground, self.alike = background_types(self.model, self.found), _partners(self.model, self.found)
         self.widget = _make_widgets(self)
 
     @property
@@ -254,8 +337,14 @@ class TypeExplorer:
         "The current type names"
         return self.history.types
 
-    def _ipython_display_(self):
-        display(self.widget)
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        "The widget, and a picture of it for readers without widgets"
+        view = dict(version_major=2, version_minor=0, model_id=self.widget.model_id)
+        fig, buffer = self.plot(), io.BytesIO()
+        fig.savefig(buffer, dpi=90)
+        plt.close(fig)
+        data = {_VIEW: view, 'image/png': buffer.getvalue()}
+        return {**data, 'text/plain': f'TypeExplorer: {_in_words(self.types)}'}
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #f598f838
 def _in_words(
@@ -294,11 +383,7 @@ def table(
     return predict_images(self.source, items, names=self.types, **{'progress': False, **kwargs})
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #ea99167f
-_SHOWN, _STRIP, _WIDTH = (
-    202,
-    50,
-    410,
-)  # width of an image, height of a crop, width of a card: pixels of the screen
+_SHOWN, _WIDTH = 202, 410  # width of an image, width of a card: pixels of the screen
 _SAME_PLACE = '1 / 1 / 2 / 2'  # of a grid with one cell: what is in it lies one on the other
 _STYLE = (
     '<style>.protokp-card{border-radius:4px;background:rgba(127,127,127,.07)} '
@@ -307,15 +392,31 @@ _STYLE = (
 )
 
 
+def _card_strip(
+    card,  # `TypeCard`
+) -> bytes:  # PNG
+    "Contribution map and crops in a row, of one height"
+    tiles = [np.asarray(_of_height(p, _STRIP)) for p in (card.picture, *card.crops)]
+    gap = np.full((_STRIP, 4, 3), 255, np.uint8)
+    row = np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], 1)
+    return _png(Image.fromarray(row))
+
+
 def _card_widgets(
     card,  # `Card` of a type
 ) -> dict:  # name -> widget
     "Make the widgets of a card"
     head = HTML(layout=Layout(margin='0 0 2px 0'))
     strip = Picture(
-        value=_enlarged(card.strip(len(card.crops)), _STRIP),
+        value=_card_strip(card),
         format='png',
-        layout=Layout(height=f'{_STRIP}px', width='max-content', margin='0 0 4px 0'),
+        layout=Layout(
+            height=f'{_STRIP}px',
+            width='auto',
+            object_fit='contain',
+            object_position='left',
+            margin='0 0 4px 0',
+        ),
     )
     name = Text(placeholder='name', continuous_update=False, layout=Layout(width='120px', margin='0 4px 0 0'))
     into = Dropdown(
@@ -362,6 +463,13 @@ def _stacked(
     )
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #10a13545
+_SCROLLED = dict(flex_flow='row wrap', max_height='620px', overflow='auto')  # so the controls stay in view
+_EXPLAINED = (
+    '<span style="opacity:.65">A name given twice merges types. A type that <b>counts as</b> another has '
+    'its name and colour. <b>cos</b>: how alike its members are, 1 at best.</span>'
+)
+
+
 def _make_widgets(
     explorer: TypeExplorer,  # with cards and images
 ) -> VBox:
@@ -400,7 +508,8 @@ def _make_widgets(
             top,
             e.message,
             Box([s[0] for s in e.stacks], layout=Layout(flex_flow='row wrap')),
-            Box([w['box'] for w in e.by_type.values()], layout=Layout(flex_flow='row wrap')),
+            HTML(_EXPLAINED),
+            Box([w['box'] for w in e.by_type.values()], layout=Layout(**_SCROLLED)),
         ]
     )
 
@@ -519,6 +628,21 @@ def fill(self: TypeExplorer):
     self.draw()
 
 
+_COS = '<span title="mean cosine of descriptors and their prototype: 1 if all are alike">cos {:.2f}</span>'
+
+
+@patch
+def note(self: TypeExplorer, type: int) -> str:  # HTML, empty if there is nothing to say
+    "Say what the images suggest about a type: it lies on even ground, or mixes with another type"
+    if type in self.ground:
+        return ' · <i title="its keypoints lie where the image is even: background, perhaps">even ground</i>'
+    other, share = self.alike.get(type, (type, 0))
+    if self.types.merged[other] == self.types.merged[type]:
+        return ''
+    name = html.escape(self.types.labels[other])
+    return f' · <i title="their descriptors mix ({share:.2f}); the same name merges them">like {name}?</i>'
+
+
 @patch
 def fill_card(
     self: TypeExplorer,
@@ -535,7 +659,8 @@ def fill_card(
     number = (
         '' if types.labels[t] == f'type {t}' and not with_it else f'type {" + ".join([str(t), *with_it])} · '
     )
-    words = f'{number}{count} keypoints · cos {card.cosine:.2f}{" · dropped" if out else ""}'
+    words = f'{number}{count} keypoints · {_COS.format(card.cosine)}{" · dropped" if out else ""}'
+    words += self.note(t)
     w['head'].value = (
         f'<b style="color:{to_hex(type_colour(head))}">{html.escape(types.labels[t])}</b> &nbsp;<span '
         f'style="opacity:.65">{words}</span>'
@@ -549,3 +674,34 @@ def fill_card(
     )
     (w['box'].add_class if out or head != t else w['box'].remove_class)('protokp-out')
     w['box'].layout.border_left = f'5px solid {to_hex(type_colour(head))}'
+
+# %% ../../nbs/api/folders/04_explorer.ipynb #2af40618
+@patch
+def plot(self: TypeExplorer):  # matplotlib figure
+    "Draw what the widget shows, for pages without widgets"
+    rows = -(-len(self.cards) // 2)
+    fig = plt.figure(figsize=(9, 2.2 + 0.82 * rows), layout='constrained')
+    top, below = fig.subfigures(2, 1, height_ratios=(2.2, 0.82 * rows))
+    keep = _is_kept(self.found.keypoints, self.types)
+    for ax, i in zip(top.subplots(1, len(self.stacks), squeeze=False)[0], self.shown()):
+        ax.imshow(to_numpy_image(self.found.images[i]))
+        ax.axis('off')
+        kp = self.found.keypoints[i]
+        for (x0, y0, x1, y1), t in zip(kp.box[keep[i]].tolist(), kp.type[keep[i]].tolist()):
+            colour = type_colour(self.types.merged[t])
+            ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, ec=colour))
+            ax.text(
+                x0, y0, literal_text(self.types.labels[t]), color=colour, size=6, va='bottom', clip_on=True
+            )
+    axs = below.subplots(rows, 2, squeeze=False).ravel()
+    for ax, card in zip(axs, self.cards):
+        head = self.types.merged[card.type]
+        out = self.types.dropped[card.type] or self.types.dropped[head]
+        title = (
+            f'{self.types.labels[card.type]} (type {card.type}, {card.count} keypoints{", dropped" * out})'
+        )
+        ax.imshow(Image.open(io.BytesIO(_card_strip(card))), alpha=0.3 if out else 1)
+        ax.set_title(literal_text(title), color=type_colour(head), size=8, loc='left', pad=2)
+    for ax in axs:
+        ax.axis('off')
+    return fig
