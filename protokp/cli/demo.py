@@ -51,11 +51,12 @@ def _demo(
     "Train on scenes of handwritten digits without labels and evaluate on held-out ones"
     from fastai.torch_core import set_seed
 
+    from protokp.core.files import _mark_own
     from protokp.core.utils import check_device
     from protokp.recipes.digits import _CANVAS, _N_DIGITS, demo_model, train_demo
 
     out, device = Path(out), check_device(device)
-    out.mkdir(parents=True, exist_ok=True)
+    _mark_own(out)
     if pretrained:
         model = demo_model()
         return _write_demo(model, out, **{k: v for k, v in model.card.items() if k != 'figures'})

@@ -85,9 +85,11 @@ def _save_crops(
     **reading,  # of `open_image`: stretch, ground
 ) -> int:  # number of crops
     "Write a crop around each keypoint as a PNG file, named after type, image and keypoint, within the folder"
-    from protokp.core.files import atomic_path, safe_name
+    from protokp.core.files import _mark_own, atomic_path, safe_name
     from protokp.folders.predict import crop_keypoints
 
+    if not Path(path).exists():
+        _mark_own(path)
     for row, crop in zip(table.itertuples(), crop_keypoints(table, source, **reading)):
         image = [safe_name(p) for p in Path(row.image).parts if p not in ('/', '..')]
         file = Path(path, f'{row.type} {safe_name(row.name)}', *image[:-1], f'{image[-1]} {row.keypoint}.png')

@@ -7,6 +7,7 @@ __all__ = ['train_folder']
 
 # %% ../../nbs/api/cli/02_training.ipynb #dd50854a
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def _image_digest(
     items = [i for ds in (learn.dls.train_ds, learn.dls.valid_ds) for i in ds.items]
     files = sorted({Path(getattr(i, 'path', i)) for i in items})
     listing = ''.join(f'{p.name} {p.stat().st_size}/' for p in files)
-    return f'{len(files)}, {hashlib.sha256(listing.encode()).hexdigest()[:8]}'
+    return f'{len(files)}, {hashlib.sha256(os.fsencode(listing)).hexdigest()[:8]}'
 
 
 def _unique_images(

@@ -229,6 +229,19 @@ def is_writable(
     return not _UNWRITABLE.search(text)
 
 # %% ../../nbs/api/core/07_files.ipynb #2028cc7b
+_OWN = '.protokp'  # a file in folders whose images were made here
+
+
+def _mark_own(
+    path: str | Path,  # folder, made if it is missing
+):
+    "Mark a folder as written by this library: `list_images` leaves out what lies in it"
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / _OWN).exists():
+        (path / _OWN).write_text('Written by protokp. Images in this folder are not read as input.\n')
+
+
 @contextmanager
 def lock_folder(
     path: str | Path,  # folder, made if it is missing
@@ -240,7 +253,7 @@ def lock_folder(
     from filelock import FileLock, Timeout
 
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
+    _mark_own(path)
     lock = FileLock(path / '.lock', is_singleton=True)  # one that this process holds may be taken again
     try:
         lock.acquire(timeout=0)

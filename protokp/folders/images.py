@@ -36,7 +36,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from ..core.files import ProtokpWarning, file_errors, open_picture
+from ..core.files import _OWN, ProtokpWarning, file_errors, open_picture
 from ..core.records import Keypoints
 
 # %% ../../nbs/api/folders/00_images.ipynb #b1e4121a
@@ -709,13 +709,14 @@ def from_lists(
 def _folders_below(
     path: Path,  # folder
 ):  # yields folders and the names of their files, those that begin with a dot left out
-    "Walk a folder and what its links lead to, each folder once: a link may lead back up"
+    "Walk a folder and what its links lead to, each folder once (links may lead up), less own outputs"
     seen = set()
     for folder, folders, files in os.walk(path, followlinks=True):
-        if (own := os.path.realpath(folder)) in seen:
+        real, written = os.path.realpath(folder), _OWN in files and Path(folder) != path
+        if real in seen or written:
             folders.clear()
             continue
-        seen.add(own)
+        seen.add(real)
         folders[:] = sorted(d for d in folders if d[0] != '.')
         yield folder, [f for f in files if f[0] != '.']
 
@@ -723,12 +724,16 @@ def _folders_below(
 def list_images(
     path: str,  # folder, searched in depth
 ) -> list:  # of paths, sorted
-    "List the files of a folder with the extension of an image; raises `FileNotFoundError`"
+    """List the files of a folder with the extension of an image, each once
+
+    Folders written by this library, of runs and crops, are left out. Raises `FileNotFoundError`.
+    """
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f'{path} is not a folder; wanted the folder your images are in')
     names = (Path(folder) / f for folder, files in _folders_below(path) for f in files)
-    return sorted(f for f in names if f.suffix.lower() in image_extensions)
+    found = sorted(f for f in names if f.suffix.lower() in image_extensions)
+    return sorted({os.path.realpath(f): f for f in reversed(found)}.values())
 
 
 @patch(cls_method=True)
