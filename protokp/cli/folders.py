@@ -126,7 +126,7 @@ def _predict(
 
 # %% ../../nbs/api/cli/03_folders.ipynb #51c8feff
 def _read_table(
-    path: str,  # .csv or .parquet, written by `protokp predict`
+    path: str,  # .csv or .parquet, written by `protokp predict`, or .json, COCO by any tool
 ):  # detections
     "Read a detections table; raises `FileNotFoundError` or `ValueError`"
     from protokp.core.files import check_file
@@ -140,14 +140,16 @@ def _read_table(
         from protokp.export.tables import from_parquet
 
         return from_parquet(path)
-    raise ValueError(
-        f'{path}: got the extension {path.suffix!r}, wanted .csv or .parquet, which lose nothing'
-    )
+    if path.suffix == '.json':
+        from protokp.export.tables import from_coco
+
+        return from_coco(path)
+    raise ValueError(f'{path}: got the extension {path.suffix!r}, wanted .csv, .parquet or .json (COCO)')
 
 
 @command
 def _export(
-    source: str,  # a table (.csv, .parquet), or the folder of a model
+    source: str,  # a table (.csv, .parquet, .json of COCO), or the folder of a model
     out: str,  # file to write: .csv, .parquet, .json (COCO), .xml (CVAT), or .onnx of a model
     format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
     n_keypoints: int = None,  # of an ONNX model: maximum objects per image; as in training if omitted

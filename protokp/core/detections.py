@@ -276,7 +276,7 @@ def apply(
         drop=True
     )
     out = out.astype({'name': 'str'})
-    out.attrs = dict(table.attrs)
+    out.attrs = dict(table.attrs, types=[(t, self.names[t]) for t in self.kept])  # whether they occur or not
     return out
 
 # %% ../../nbs/api/core/09_detections.ipynb #a17436c0

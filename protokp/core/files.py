@@ -166,12 +166,25 @@ _FORMATS = 1, 2  # of `config.json`: 1 has no digest of the weights
 _MODEL = 'a folder written by `save_pretrained`'
 
 
+_LFS = b'version https://git-lfs'
+
+
+def _check_weights(
+    path: Path,  # of a safetensors file
+) -> Path:  # the same
+    "Check that weights are there, and no pointer of Git LFS; raises `FileNotFoundError` or `ValueError`"
+    with open(check_file(path, _MODEL), 'rb') as f:
+        if f.read(len(_LFS)) == _LFS:
+            raise ValueError(f'{path}: got a pointer of Git LFS, wanted the weights; run `git lfs pull`')
+    return path
+
+
 def _weights_metadata(
     path: Path,  # of a safetensors file
 ) -> dict:  # words
     "Read the metadata of a safetensors file; raises `FileNotFoundError` or `ValueError`"
     try:
-        with safe_open(check_file(path, _MODEL), 'np') as f:
+        with safe_open(_check_weights(path), 'np') as f:
             return f.metadata() or {}
     except (FileNotFoundError, ValueError):
         raise

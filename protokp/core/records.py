@@ -97,6 +97,8 @@ def check_images(
         raise ValueError(
             f'images: got shape {tuple(x.shape)}, wanted (B,{channels},H,W); a single image needs `x[None]`'
         )
+    if not x.numel():
+        raise ValueError(f'images: got shape {tuple(x.shape)}, wanted at least one image and one pixel')
     if x.shape[1] != channels:
         raise ValueError(
             f'images: got {x.shape[1]} channels in shape {tuple(x.shape)}, wanted {channels}; '

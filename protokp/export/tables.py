@@ -58,7 +58,13 @@ def _labelled(
                 f'table: got the name {name!r}, wanted one without control characters, which files '
                 'cannot hold; rename the type or the image'
             )
-    return table, images, {t: types.names[t] for t in types.kept} if types else dict(pairs)
+    kept = [(t, types.names[t]) for t in types.kept] if types else table.attrs.get('types', [])
+    seen = {t for t, _ in pairs}, {name for _, name in pairs}
+    return (
+        table,
+        images,
+        dict(sorted([*pairs, *((t, n) for t, n in kept if t not in seen[0] and n not in seen[1])])),
+    )
 
 # %% ../../nbs/api/export/00_tables.ipynb #f4d34fea
 PLACES = ['x', 'y', 'left', 'top', 'right', 'bottom']  # columns that are places
@@ -165,7 +171,8 @@ _COCO = dict(
     annotations=dict(image_id=int, category_id=int, keypoints=list, bbox=list),
 )  # what each entry has
 _IDS = 2**31  # below it
-_WANTED_COCO = 'COCO annotations of one keypoint a category, as `to_coco` writes'
+_EITHER = 'keypoints', 'bbox'  # an annotation may have one of them
+_WANTED_COCO = 'COCO annotations of boxes, or of one keypoint a category, as `to_coco` writes'
 
 
 def _check_coco(
@@ -180,6 +187,8 @@ def _check_coco(
             raise ValueError(f'{path}: {part}: got a {type(d[part]).__name__}, wanted a list')
         for i, entry in enumerate(d[part]):
             values = {k: entry.get(k) for k in fields} if isinstance(entry, dict) else dict(entry=entry)
+            if any(values.get(k) for k in _EITHER):
+                values = {k: v for k, v in values.items() if k not in _EITHER or v}
             for k, v in values.items():
                 good = type(v) is fields.get(k) and (type(v) is not int or 0 <= v < _IDS)
                 size = dict(keypoints=3, bbox=4).get(k)
@@ -203,18 +212,18 @@ def _by_id(d, part, name, path):
 def _read_coco(
     path: str,  # COCO annotations
 ) -> tuple:  # images: id -> dict, categories: id -> dict, annotations, and the dict of all
-    "Read and check COCO annotations of one keypoint per category; raises `ValueError`"
+    "Read and check COCO annotations of boxes or of one keypoint per category; raises `ValueError`"
     d = read_json(path, _WANTED_COCO)
     _check_coco(d, path)
     images, categories = _by_id(d, 'images', 'file_name', path), _by_id(d, 'categories', 'name', path)
-    points = {c['name']: c.get('keypoints') for c in categories.values()}
+    points = {c['name']: c.get('keypoints') or [''] for c in categories.values()}
     many = [name for name, p in points.items() if not isinstance(p, list) or len(p) != 1]
     if many:
         raise ValueError(
-            f'{path}: got the categories {many} with none or several keypoints, wanted one each; '
+            f'{path}: got the categories {many} with several keypoints, wanted one each; '
             'categories with several keypoints are skeletons, which this table cannot hold'
         )
-    found = [a for a in d['annotations'] if a['keypoints'][2]]
+    found = [a for a in d['annotations'] if not a.get('keypoints') or a['keypoints'][2]]
     for a in found:
         if (
             a['image_id'] not in images
@@ -228,27 +237,38 @@ def _read_coco(
     return images, categories, sorted(found, key=lambda a: -a.get('score', 1)), d
 
 
+def _point_and_box(
+    a: dict,  # annotation with keypoints, a box, or both
+    shift: float,  # from a keypoint's origin to the corner, pixels
+) -> tuple:  # x, y, left, top, right, bottom from the corner
+    "Return point and box of an annotation: a box has its middle for a point, a point a box of no size"
+    x, y = (v + shift for v in a['keypoints'][:2]) if a.get('keypoints') else (None, None)
+    left, top, width, height = a.get('bbox') or (x, y, 0, 0)
+    if x is None:
+        x, y = left + width / 2, top + height / 2
+    return x, y, left, top, left + width, top + height
+
+
 def from_coco(
-    path: str,  # COCO annotations, one keypoint a category
-) -> pd.DataFrame:  # the table
+    path: str,  # COCO annotations of boxes, or of one keypoint a category, by this library or another
+) -> pd.DataFrame:  # the table, with all categories in `.attrs['types']`
     "Read a detections table from COCO annotations; raises `FileNotFoundError` or `ValueError`"
     images, categories, annotations, d = _read_coco(path)
     info = d.get('info')
     origin = info.get('keypoint_origin', 'corner') if isinstance(info, dict) else 'corner'
     if not isinstance(origin, str) or origin not in ORIGINS:
         raise ValueError(f'{path}: got keypoint_origin {origin!r}, wanted one of {list(ORIGINS)}')
-    shift, first = ORIGINS[origin] - 0.5, min([1, *categories])
+    first = min([1, *categories])
     sizes = {i: (o['file_name'], o['width'], o['height']) for i, o in images.items()}
     rows = {i: [] for i in images}
     for a in annotations:
-        x, y, _ = a['keypoints']
-        left, top, width, height = a['bbox']
-        box = left - 0.5, top - 0.5, left + width - 0.5, top + height - 0.5
         of_image, type = rows[a['image_id']], a['category_id'] - first
-        place = (x + shift, y + shift, *box, a.get('score', 1))
+        place = [v - 0.5 for v in _point_and_box(a, ORIGINS[origin])]
         name = categories[a['category_id']]['name']
-        of_image.append((*sizes[a['image_id']], len(of_image), *place, type, name))
-    return detections_table([r for some in rows.values() for r in some], sizes.values())
+        of_image.append((*sizes[a['image_id']], len(of_image), *place, a.get('score', 1), type, name))
+    table = detections_table([r for some in rows.values() for r in some], sizes.values())
+    table.attrs['types'] = [(i - first, c['name']) for i, c in sorted(categories.items())]
+    return table
 
 # %% ../../nbs/api/export/00_tables.ipynb #d6e9c9db
 def label_studio_config(
@@ -536,8 +556,8 @@ def to_parquet(
     Raises `ImportError`, `TypeError`, `ValueError` or `OSError`.
     """
     _need_pyarrow()
-    table, images, _ = _labelled(table, types)
-    table.attrs, buffer = dict(images=images), io.BytesIO()
+    table, images, labels = _labelled(table, types)
+    table.attrs, buffer = dict(images=images, types=list(labels.items())), io.BytesIO()
     table.to_parquet(buffer, engine='pyarrow', index=False)
     return write_files({path: buffer.getvalue()})
 

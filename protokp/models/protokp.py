@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..core.files import MODEL_FILES, atomic_path, check_file, read_model_config
+from ..core.files import MODEL_FILES, _check_weights, atomic_path, read_model_config
 from ..core.options import check_options
 from ..core.records import Keypoints, check_images, check_kernel_size, check_n_keypoints, full_precision
 from .unet import UNet, _groups
@@ -186,7 +186,7 @@ class ProtoKP(nn.Module):
         self.register_buffer('type_offset', torch.zeros(n_prototypes, 2))  # keypoint to centre
         self.register_buffer('type_extent', torch.zeros(n_prototypes, 4))  # left, up, right, down of it
 
-    half = None  # dtype the networks compute in, if not float32; see `compute_in`
+    amp_dtype = None  # dtype the networks compute in, if not float32; see `compute_in`
 
     @property
     def config(self) -> dict:  # of the constructor
@@ -271,7 +271,7 @@ def compute_in(
     dtype: torch.dtype = None,  # of the networks' convolutions, `torch.bfloat16` say; as they are if omitted
 ) -> ProtoKP:  # itself
     "Set the dtype encoder and decoder compute in; weights and outputs keep theirs"
-    self.half = dtype
+    self.amp_dtype = dtype
     return self
 
 
@@ -289,7 +289,7 @@ def has_native_bf16(
 
 @patch
 def _in_half(self: ProtoKP, device):
-    return torch.autocast(device.type, dtype=self.half) if self.half else nullcontext()
+    return torch.autocast(device.type, dtype=self.amp_dtype) if self.amp_dtype else nullcontext()
 
 
 @patch
@@ -506,14 +506,27 @@ def save_pretrained(
     return Path(path)
 
 # %% ../../nbs/api/models/01_protokp.ipynb #c75aff0d
+_WRAPPERS = '_orig_mod.', 'module.'  # what `torch.compile` and `DataParallel` put before names
+
+
+def _unwrapped(
+    tensors: dict,  # name -> tensor
+) -> dict:  # with the names of the model itself
+    "Remove what wrappers put before all names"
+    for prefix in _WRAPPERS * 2:
+        if tensors and all(k.startswith(prefix) for k in tensors):
+            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
+    return tensors
+
+
 def _load_weights(
     path: Path,  # of a safetensors file
     digest: str = None,  # of the tensors; not compared if omitted
 ) -> dict:  # name -> tensor
     "Load weights and compare them with their digest; raises `ValueError`"
-    check_file(path, 'the weights of a model')
+    _check_weights(path)
     try:
-        tensors = load_file(path)
+        tensors = _unwrapped(load_file(path))
     except Exception as e:  # SafetensorError, and OSError without a name
         raise ValueError(f'{path}: damaged ({e}), wanted the weights of a model') from None
     if digest not in (None, _digest(tensors)):

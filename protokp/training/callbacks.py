@@ -156,7 +156,7 @@ class FiniteLossCallback(Callback):
             return  # the others would wait for this one; after the step all weights are NaN, and all stop
         parts = {k: float(v) for k, v in self.learn.loss_func.parts.items()}
         bad = [k for k, v in parts.items() if not math.isfinite(v)] or ['their sum']
-        opt, half = self.learn.opt, get_model(self.model).half
+        opt, half = self.learn.opt, get_model(self.model).amp_dtype
         raise FloatingPointError(
             f'loss: got {float(self.learn.loss)} of {", ".join(bad)} at iteration {opt.iteration}, epoch '
             f'{self.epoch + 1}, batch {self.iter + 1}, with the rate {opt.hypers[-1]["lr"]:.3g}; wanted '

@@ -10,6 +10,7 @@ import inspect
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback  # noqa: F401, adds methods to Learner
@@ -18,7 +19,9 @@ from fastai.data.core import DataLoaders, dispatch
 from fastai.data.core import show_results as display
 from fastai.learner import Learner
 from fastai.torch_core import TensorImage, get_model
+from fastai.vision.core import PILBase, PILImage
 from fastcore.basics import first, patch
+from PIL import Image
 from torch import Tensor
 
 from ..core.options import check_options
@@ -140,6 +143,8 @@ class KeypointLearner(Learner):
         "Predict the keypoints of one image, in pixels of the model's input"
         if isinstance(item, str):
             item = Path(item)
+        if isinstance(item, (bytes, np.ndarray, Image.Image)) and not isinstance(item, PILBase):
+            item = PILImage.create(item)
         if getattr(self.dls, 'scale', None):  # windows of large images
             return self.dls.detect_tiles(get_model(self.model).eval(), item, n_keypoints)
         if isinstance(item, Tensor) and item.is_floating_point():
