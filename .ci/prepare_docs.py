@@ -93,6 +93,11 @@ def fold_setup(cells):
             add_option(cell, 'code-fold', True)
 
 
+def saved_widgets(nb):
+    "Models of the widgets whose state is in a notebook"
+    return nb.get('metadata', {}).get('widgets', {}).get(VIEW.replace('view', 'state'), {}).get('state', {})
+
+
 def prepare(nb, folder):
     "Change a notebook in place; `folder` is that of the page, from the site's root"
     up = '../' * len(folder.parts)
@@ -100,8 +105,9 @@ def prepare(nb, folder):
         if cell['cell_type'] == 'markdown':
             cell['source'] = plain_markdown(text(cell['source']), up)
         for out in cell.get('outputs', []):
-            if 'widgets' not in nb.get('metadata', {}) and 'image/png' in out.get('data', {}):
-                out['data'].pop(VIEW, None)
+            data = out.get('data', {})
+            if 'image/png' in data and data.get(VIEW, {}).get('model_id') not in saved_widgets(nb):
+                data.pop(VIEW, None)
             if 'text/markdown' in out.get('data', {}):
                 out['data']['text/markdown'] = plain_markdown(text(out['data']['text/markdown']), up)
     title = re.search(r'^title: *(.+)$', text(nb['cells'][0]['source']), re.M) if nb['cells'] else None

@@ -653,7 +653,7 @@ def _suggest_windows(
     sides, share = (np.full(3, _SEEN / scale), 1.0) if scale else _object_sides(looks)
     if sides is None:
         return None
-    scale = scale or min(_LARGEST, _SEEN / sides[1])
+    scale = float(scale or min(_LARGEST, _SEEN / sides[1]))
     images = [_at_scale(file, scale) for file in looks]
     contrasts = [_contrast_map(x[None]) for x in images]
     maps = [nms(_blurred(c, _APART / _BLUR), _APART)[0, 0] for c in contrasts]
@@ -662,8 +662,8 @@ def _suggest_windows(
     counts = np.concatenate([_count_windows(p, m.shape) for p, m in zip(peaks, maps)])
     density = [len(p) / m.numel() for p, m in zip(peaks, maps)]  # per pixel seen
     K = max(1, math.ceil(_SPARE * _bound(counts)))
-    per_image = np.mean([d * area * scale**2 for d, area in zip(density, areas)])
-    return WindowsSuggestion(scale, K, tuple(sides), per_image, share, images[0], peaks[0])
+    per_image = float(np.mean([d * area * scale**2 for d, area in zip(density, areas)]))
+    return WindowsSuggestion(scale, K, tuple(map(float, sides)), per_image, share, images[0], peaks[0])
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #3ad1645c
 _SHORTEST = 48  # pixels that the shorter side of an image keeps

@@ -171,6 +171,17 @@ def _write_state(
                 file.replace(previous)
 
 # %% ../../nbs/api/training/05_resume.ipynb #dc319571
+def _plain(
+    value,  # a value of a state: numbers, words, containers of them
+):  # the same without scalars of NumPy or PyTorch, which `torch.load` refuses to read back
+    "Make Python numbers of scalars"
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, (np.generic, torch.Tensor)) else value
+
+
 class ResumeCallback(Callback):
     "Write `state.pth` and `log.jsonl` after each epoch; end the fit before time is up"
 
@@ -186,7 +197,7 @@ class ResumeCallback(Callback):
     ):
         if not min(minutes, stop_after) >= 0:
             raise OptionError(f'minutes: got {minutes} and {stop_after}, wanted 0 or more')
-        self.path, self.about = Path(path), about or {}
+        self.path, self.about = Path(path), _plain(about or {})
         self.limit, self.stop_after = 60 * minutes, 60 * stop_after
         self.before, self.done, self.curve, self.state, self.unwritten = 0.0, 0, [], None, False
 
