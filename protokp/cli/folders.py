@@ -45,7 +45,7 @@ def _train(
 
 # %% ../../nbs/api/cli/03_folders.ipynb #e0086403
 def _model_folder(
-    path: str,  # folder of `protokp train`, or of a saved model
+    path: str,  # folder written by `protokp train`, or of a saved model
 ) -> Path:  # of the saved model
     "Return the folder of the model"
     inside = Path(path) / 'model'
@@ -54,7 +54,7 @@ def _model_folder(
 # %% ../../nbs/api/cli/03_folders.ipynb #e312b772
 @command
 def _name(
-    model: str,  # folder of `protokp train`, or of a saved model
+    model: str,  # folder written by `protokp train`, or of a saved model
     names: str,  # "0=bolt,3=nut,4=nut,5=-": equal names merge types, - drops one; "" prints the names
     min_score: float = None,  # drop keypoints scoring below this, 0 to 1; saved with the model
 ):
@@ -88,8 +88,7 @@ def _save_crops(
     from protokp.core.files import _mark_own, atomic_path, safe_name
     from protokp.folders.predict import crop_keypoints
 
-    if not Path(path).exists():
-        _mark_own(path)
+    _mark_own(path)
     for row, crop in zip(table.itertuples(), crop_keypoints(table, source, **reading)):
         image = [safe_name(p) for p in Path(row.image).parts if p not in ('/', '..')]
         file = Path(path, f'{row.type} {safe_name(row.name)}', *image[:-1], f'{image[-1]} {row.keypoint}.png')
@@ -100,7 +99,7 @@ def _save_crops(
 
 @command
 def _predict(
-    model: str,  # folder of `protokp train`, or of a saved model
+    model: str,  # folder written by `protokp train`, or of a saved model
     items: str,  # a folder of images, searched recursively, or one image
     out: str,  # file to write: .csv, .parquet, .json (COCO) or .xml (CVAT)
     format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted

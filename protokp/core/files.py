@@ -248,10 +248,10 @@ _OWN = '.protokp'  # a file in folders whose images were made here
 def _mark_own(
     path: str | Path,  # folder, made if it is missing
 ):
-    "Mark a folder as written by this library: `list_images` leaves out what lies in it"
+    "Mark an empty folder as written by this library, so that `list_images` skips it"
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    if not (path / _OWN).exists():
+    if not any(path.iterdir()):
         (path / _OWN).write_text('Written by protokp. Images in this folder are not read as input.\n')
 
 

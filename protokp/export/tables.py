@@ -59,12 +59,9 @@ def _labelled(
                 'cannot hold; rename the type or the image'
             )
     kept = [(t, types.names[t]) for t in types.kept] if types else table.attrs.get('types', [])
-    seen = {t for t, _ in pairs}, {name for _, name in pairs}
-    return (
-        table,
-        images,
-        dict(sorted([*pairs, *((t, n) for t, n in kept if t not in seen[0] and n not in seen[1])])),
-    )
+    numbers, names = {t for t, _ in pairs}, {name for _, name in pairs}
+    unseen = [(t, name) for t, name in kept if t not in numbers and name not in names]
+    return table, images, dict(sorted(pairs + unseen))
 
 # %% ../../nbs/api/export/00_tables.ipynb #f4d34fea
 PLACES = ['x', 'y', 'left', 'top', 'right', 'bottom']  # columns that are places

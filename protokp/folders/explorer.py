@@ -8,7 +8,7 @@ __all__ = ['TypeNamesHistory', 'TypeExplorer']
 # %% ../../nbs/api/folders/04_explorer.ipynb #e4eed795
 import html
 import io
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,7 @@ from protokp.folders.gallery import (
     gallery_cards,
     suggest_merges,
 )
-from .images import _open
+from .images import _open, to_original_pixels
 from .predict import image_view, named_images, predict_images
 from ..models.protokp import ProtoKP
 
@@ -246,27 +246,22 @@ def _sharpen(
 ):
     "Cut the crops of cards from the files, if there are files that the network sees smaller"
     view, wanted = image_view(model)[1], {}
-    if found.names is None or view.scale:
+    if found.names is None or view.scale or items is found:
         return
     for card in cards:
         for j, (b, k) in enumerate(zip(*_typical(found, card.type, n, 0))):
             wanted.setdefault(int(b), []).append((card, j, int(k)))
-    files, (h, w), side = named_images(items), found.images.shape[-2:], len(cards[0].picture)
+    files, size, side = named_images(items), found.images.shape[-2:], len(cards[0].picture)
+    reading = dict(wanted=lambda _: tuple(_SHARP * s for s in size), stretch=view.stretch, ground=view.ground)
     for b, places in wanted.items():
-        larger = partial(_times, _SHARP, (h, w))
-        image, _ = _open(files[found.names[b]], wanted=larger, stretch=view.stretch, ground=view.ground)
-        zoom = image.width / w, image.height / h
+        image, own = _open(files[found.names[b]], **reading)
+        kp = found.keypoints[b : b + 1]
+        squares = replace(kp, box=torch.cat([kp.centre - side / 2, kp.centre + side / 2], -1))
+        edges = to_original_pixels(squares, [own], size, view.method).box[0] + 0.5
         for card, j, k in places:
-            centre = [(c + 0.5) * z for c, z in zip(found.keypoints.centre[b, k].tolist(), zoom)]
-            edges = [c + sign * side * z / 2 for sign in (-1, 1) for c, z in zip(centre, zoom)]
-            crop = (
-                image.convert('RGB').crop([round(e) for e in edges]).resize((_STRIP, _STRIP), Image.LANCZOS)
-            )
+            box = (edges[k] * image.width / own[1]).round().int().tolist()
+            crop = image.convert('RGB').crop(box).resize((_STRIP, _STRIP), Image.LANCZOS)
             card.crops[j] = np.asarray(crop) / 255
-
-
-def _times(n, size, own):  # (h, w) that is n times the size, and no larger than the image
-    return tuple(min(n * s, o) for s, o in zip(size, own))
 
 
 def _partners(
@@ -343,7 +338,8 @@ class TypeExplorer:
         fig, buffer = self.plot(), io.BytesIO()
         fig.savefig(buffer, dpi=90)
         plt.close(fig)
-        data = {_VIEW: view, 'image/png': buffer.getvalue()}
+        image = Image.open(buffer).convert('RGB').quantize(256)  # a third of the bytes
+        data = {_VIEW: view, 'image/png': _png(image)}
         return {**data, 'text/plain': f'TypeExplorer: {_in_words(self.types)}'}
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #f598f838

@@ -174,7 +174,7 @@ def _write_state(
 def _plain(
     value,  # a value of a state: numbers, words, containers of them
 ):  # the same without scalars of NumPy or PyTorch, which `torch.load` refuses to read back
-    "Make Python numbers of scalars"
+    "Convert NumPy and PyTorch scalars to Python numbers"
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
