@@ -45,11 +45,10 @@ def main(
     )
     if name.startswith('-'):
         parser.parse_args([name])
-    if name not in _COMMANDS:
-        close = get_close_matches(name, _COMMANDS, 1) or ['--help']
-        parser.error(
-            f'got the command {name!r}, wanted one of {", ".join(_COMMANDS)}; try protokp {close[0]}'
-        )
+    known = [command for names in _GROUPS.values() for command in names]
+    if name not in known:
+        close = get_close_matches(name, known, 1) or ['--help']
+        parser.error(f'got the command {name!r}, wanted one of {", ".join(known)}; try protokp {close[0]}')
     return _call(name, arguments)
 
 # %% ../nbs/api/main.ipynb #724f5746

@@ -23,6 +23,7 @@ from .datasets.objects import ObjectsDataset, objects_dataloaders, small_clevr
 from .datasets.scenes import Scenes, sklearn_digits
 from .datasets.tetrominoes import Tetrominoes
 from .datasets.trays import write_tray_folder
+from .export.corrections import read_detections
 from .export.onnx import OnnxDetector, export_onnx
 from .export.tables import export_detections
 from .folders.explorer import TypeExplorer

@@ -124,31 +124,9 @@ def _predict(
         print(f'{n} crops: {crops}')
 
 # %% ../../nbs/api/cli/03_folders.ipynb #51c8feff
-def _read_table(
-    path: str,  # .csv or .parquet, written by `protokp predict`, or .json, COCO by any tool
-):  # detections
-    "Read a detections table; raises `FileNotFoundError` or `ValueError`"
-    from protokp.core.files import check_file
-
-    path = check_file(path, 'a table written by protokp predict')
-    if path.suffix == '.csv':
-        from protokp.export.tables import from_csv
-
-        return from_csv(path)
-    if path.suffix == '.parquet':
-        from protokp.export.tables import from_parquet
-
-        return from_parquet(path)
-    if path.suffix == '.json':
-        from protokp.export.tables import from_coco
-
-        return from_coco(path)
-    raise ValueError(f'{path}: got the extension {path.suffix!r}, wanted .csv, .parquet or .json (COCO)')
-
-
 @command
 def _export(
-    source: str,  # a table (.csv, .parquet, .json of COCO), or the folder of a model
+    source: str,  # a table (.csv, .parquet, COCO, Label Studio, CVAT), or the folder of a model
     out: str,  # file to write: .csv, .parquet, .json (COCO), .xml (CVAT), or .onnx of a model
     format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
     n_keypoints: int = None,  # of an ONNX model: maximum objects per image; as in training if omitted
@@ -166,8 +144,9 @@ def _export(
     else:
         if n_keypoints:
             raise OptionError(f'n_keypoints: got {n_keypoints} for a table, wanted it for a model only')
+        from protokp.export.corrections import read_detections
         from protokp.export.tables import detect_format, export_detections
 
         format = detect_format(out, format)
-        written = export_detections(_read_table(source), out, format)
+        written = export_detections(read_detections(source), out, format)
     print(f'{written}: {Path(written).stat().st_size / 1e3:.0f} kB')

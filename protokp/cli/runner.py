@@ -103,12 +103,14 @@ def _plain_progress():
     "Write no progress bars if standard output is no terminal"
     from fastprogress import fastprogress
 
-    before = getattr(fastprogress, 'NO_BAR', False)
-    fastprogress.NO_BAR = before or not sys.stdout.isatty()
+    bar = fastprogress.ConsoleProgressBar
+    before = getattr(fastprogress, 'NO_BAR', False), bar.fill
+    if not sys.stdout.isatty():
+        fastprogress.NO_BAR, bar.fill = True, ''  # a bar prints its character once, whatever NO_BAR says
     try:
         yield
     finally:
-        fastprogress.NO_BAR = before
+        fastprogress.NO_BAR, bar.fill = before
 
 # %% ../../nbs/api/cli/00_runner.ipynb #c095541a
 _COMMANDS = {}  # by what is typed after `protokp`

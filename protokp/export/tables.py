@@ -359,19 +359,21 @@ def to_label_studio(
     table, images, labels = _labelled(table, types)
     rows, address = by_image(table), quote if image_root.startswith(('/', 'http')) else str
 
-    def task(name):
+    def task(name, width, height):
         some = rows.get(name, [])
         seen = dict(
             model_version=model_version,
             score=sum(float(r.score) for r, _ in some) / max(len(some), 1),
             result=list(regions(some)),
         )
-        return dict(data=dict(image=image_root + address(name)), predictions=[seen])
+        return dict(
+            data=dict(image=image_root + address(name), width=width, height=height), predictions=[seen]
+        )
 
     path = Path(path)
     return write_files(
         {
-            path: json.dumps([task(name) for name, _, _ in images]),
+            path: json.dumps([task(*image) for image in images]),
             path.with_name(f'{path.stem}_config.xml'): label_studio_config(labels),
         }
     )

@@ -186,14 +186,45 @@ def _overlay(
         for x, y in kp.xy[kp.real & ~keep].tolist()
         for c, w in (('#000', 3), ('#ccc', 1.2))
     ]
+    kinds = kp.type[keep].tolist()
+    names, places = [types.labels[t] for t in kinds], (kp.xy[keep].tolist(), kp.box[keep].tolist())
+    plates = _place_names(*places, names, size, unit)
     marks = [
-        _mark(xy, box, types.labels[t], to_hex(type_colour(types.merged[t])), size, unit)
-        for xy, box, t in zip(kp.xy[keep].tolist(), kp.box[keep].tolist(), kp.type[keep].tolist())
+        _mark(xy, box, name, to_hex(type_colour(types.merged[t])), plate, unit)
+        for xy, box, name, t, plate in zip(*places, names, kinds, plates)
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{round(width * H / W)}" '
         f'viewBox="-.5 -.5 {W} {H}" style="display:block">{"".join(rings + marks)}</svg>'
     )
+
+# %% ../../nbs/api/folders/04_explorer.ipynb #f84c24f0
+def _overlap(a: tuple, b: tuple) -> float:  # left, top, right, bottom each
+    "Compute the area that two rectangles share"
+    wide, high = (min(a[i + 2], b[i + 2]) - max(a[i], b[i]) for i in (0, 1))
+    return max(wide, 0) * max(high, 0)
+
+
+def _place_names(
+    xys: list,  # of keypoints, pixels of the image
+    boxes: list,  # left, top, right, bottom; of no width where it is unknown
+    names: list,  # one per keypoint
+    size: tuple,  # (H, W) of the image
+    unit: float,  # a pixel of the screen in those of the image
+) -> list:  # left, top, right, bottom of each name
+    "Place each name by its box, inside the image, where it covers least of other names and dots"
+    (H, W), gap, high, r = size, 2 * unit, 1.1 * _LETTERS * unit, _DOT * unit
+    dots, placed = [(x - r, y - r, x + r, y + r) for x, y in xys], []
+    for (x, y), (x0, y0, x1, y1), name in zip(xys, boxes, names):
+        if x1 <= x0:
+            x0, y0, x1, y1 = x - r, y - r, x + r, y + r
+        wide = (0.62 * len(name) + 0.5) * _LETTERS * unit
+        free = [(x0, y0 - high - gap), (x0, y1 + gap), (x1 - wide, y0 - high - gap), (x1 - wide, y1 + gap)]
+        free += [(x1 + gap, y - high / 2), (x0 - gap - wide, y - high / 2)]
+        inside = [(max(min(a, W - 0.5 - wide), -0.5), max(min(b, H - 0.5 - high), -0.5)) for a, b in free]
+        plates = [(a, b, a + wide, b + high) for a, b in inside]
+        placed.append(min(plates, key=lambda p: sum(_overlap(p, q) for q in placed + dots)))
+    return placed
 
 # %% ../../nbs/api/folders/04_explorer.ipynb #94bf78c3
 def _mark(
@@ -201,15 +232,12 @@ def _mark(
     box: list,  # left, top, right, bottom; of no width where it is unknown
     name: str,  # beside it
     colour: str,  # as in HTML
-    size: tuple,  # (H, W) of the image
+    plate: tuple,  # left, top, right, bottom of the name
     unit: float,  # a pixel of the screen in those of the image
 ) -> str:  # SVG
-    "Draw a keypoint with its box and its name inside the image"
-    (x, y), (x0, y0, x1, y1), (H, W) = xy, box, size
-    boxed = x1 > x0
-    wide, high = (0.62 * len(name) + 0.5) * _LETTERS * unit, _LETTERS * unit
-    left, base = (x0, y0 - 2 * unit) if boxed else (x + (_DOT + 2) * unit, y + high / 3)
-    left, base = max(min(left, W - 0.5 - wide), -0.5), min(max(base, high - 0.5), H - 0.5 - 2 * unit)
+    "Draw a keypoint with its box and its name"
+    (x, y), (x0, y0, x1, y1), (left, top, right, bottom) = xy, box, plate
+    boxed, high = x1 > x0, _LETTERS * unit
     rect = (
         f'<rect x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}" fill="none" '
         f'stroke="{colour}" stroke-width="{1.5 * unit:.3g}"/>'
@@ -220,13 +248,13 @@ def _mark(
         f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{_DOT * unit:.3g}" fill="{colour}" stroke="#fff" '
         f'stroke-width="{unit:.3g}"/>'
     )
-    plate = (
-        f'<rect x="{left:.2f}" y="{base - 0.85 * high:.2f}" width="{wide:.2f}" '
-        f'height="{1.1 * high:.3g}" rx="{unit:.3g}" fill="{colour}" fill-opacity=".85"/>'
+    ground = (
+        f'<rect x="{left:.2f}" y="{top:.2f}" width="{right - left:.2f}" '
+        f'height="{bottom - top:.3g}" rx="{unit:.3g}" fill="{colour}" fill-opacity=".85"/>'
     )
     return (
-        f'{rect}{dot}{plate}<text x="{left + wide / 2:.2f}" y="{base:.2f}" font-size="{high:.3g}" '
-        'text-anchor="middle" font-family="sans-serif" font-weight="bold" '
+        f'{rect}{dot}{ground}<text x="{(left + right) / 2:.2f}" y="{top + 0.85 * high:.2f}" '
+        f'font-size="{high:.3g}" text-anchor="middle" font-family="sans-serif" font-weight="bold" '
         f'fill="#fff">{html.escape(name)}</text>'
     )
 
@@ -374,6 +402,11 @@ def table(
     **kwargs,  # of `predict_images`: bs, size, n_keypoints, crops
 ):  # pandas DataFrame, a row per keypoint
     "Return the detections table with the type names applied; raises what `predict_images` raises"
+    if items is None and self.items is self.found and self.found.names:
+        raise ValueError(
+            f'items: got none, and a gallery of {len(self.found)} files does not say where they are; wanted '
+            'their folder, or a list of them'
+        )
     if items is None:
         items = self.found.images if self.found.names is None else self.items
     return predict_images(self.source, items, names=self.types, **{'progress': False, **kwargs})
