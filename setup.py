@@ -41,7 +41,7 @@ setup(
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     packages=find_packages(include=[cfg['lib_name'], cfg['lib_name'] + '.*']),
-    package_data={cfg['lib_name']: ['sets/*.h5', 'weights/*/*']},
+    package_data={cfg['lib_name']: ['sets/*.h5', 'weights/*.json', 'weights/*/*']},
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require=extras,

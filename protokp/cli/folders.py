@@ -99,7 +99,7 @@ def _save_crops(
 
 @command
 def _predict(
-    model: str,  # folder written by `protokp train`, or of a saved model
+    model: str,  # folder written by `protokp train` or of a saved model, or name of a pretrained model
     items: str,  # a folder of images, searched recursively, or one image
     out: str,  # file to write: .csv, .parquet, .json (COCO) or .xml (CVAT)
     format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
@@ -126,13 +126,15 @@ def _predict(
 # %% ../../nbs/api/cli/03_folders.ipynb #51c8feff
 @command
 def _export(
-    source: str,  # a table (.csv, .parquet, COCO, Label Studio, CVAT), or the folder of a model
+    source: str,  # a table (.csv, .parquet, COCO, Label Studio, CVAT), or a model's folder or name
     out: str,  # file to write: .csv, .parquet, .json (COCO), .xml (CVAT), or .onnx of a model
     format: str = None,  # csv, parquet, coco, coco_results, label_studio or cvat; by the extension if omitted
     n_keypoints: int = None,  # of an ONNX model: maximum objects per image; as in training if omitted
 ):
     "Convert detections to another format, or a model to ONNX"
-    if Path(source).is_dir():
+    from protokp.core.pretrained import model_folder
+
+    if model_folder(source).is_dir():
         if format or Path(out).suffix.lower() != '.onnx':
             raise OptionError(
                 f'out: got {out!r} and format {format} for a model, wanted a file that ends in .onnx'

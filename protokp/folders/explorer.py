@@ -323,7 +323,7 @@ class TypeExplorer:
 
     def __init__(
         self,
-        model,  # a `ProtoKP`, a learner, or the folder of a saved model
+        model,  # a `ProtoKP`, a learner, the folder of a saved model, or the name of a pretrained one
         images=None,  # what `collect_gallery` takes; a learner's validation set if omitted
         path: str = None,  # folder of the saved model, to save to; `model` if that is a folder
         types: TypeNames = None,  # to begin with; what the model's card says if omitted
@@ -333,7 +333,8 @@ class TypeExplorer:
         max_types: int = 40,  # cards, the most used types first
     ):
         if isinstance(model, (str, Path)):
-            path, model = path or model, ProtoKP.from_pretrained(model)
+            path = path or (model if Path(model).exists() else None)  # a pretrained model stays as it is
+            model = ProtoKP.from_pretrained(model)
         if images is None and not isinstance(model, Learner):
             raise ValueError(
                 'images: got none, wanted a folder, a list of files or a tensor (N,C,H,W); only a '

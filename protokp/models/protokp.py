@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..core.files import MODEL_FILES, _check_weights, atomic_path, read_model_config
 from ..core.options import check_options
+from ..core.pretrained import model_folder
 from ..core.records import Keypoints, check_images, check_kernel_size, check_n_keypoints, full_precision
 from .unet import UNet, _groups
 from ..ops.keypoints import _TAU, nms, sample_at, soft_argmax, top_k
@@ -553,9 +554,12 @@ def _check_shapes(
 @patch(cls_method=True)
 def from_pretrained(
     cls: ProtoKP,
-    path: str,  # folder written by `save_pretrained`
+    path: str,  # folder written by `save_pretrained`, or name of a pretrained model
 ) -> ProtoKP:  # in evaluation mode; what was kept beside the weights is in `.card`
-    "Load a saved model, without a random number drawn; raises `FileNotFoundError` or `ValueError`"
+    """Load a saved model, without a random number drawn
+    Raises `FileNotFoundError`, `ConnectionError` or `ValueError`.
+    """
+    path = model_folder(path)
     config, weights = read_model_config(path), Path(path) / MODEL_FILES[1]
     tensors = _load_weights(weights, config.get('weights'))
     try:
