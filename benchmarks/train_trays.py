@@ -36,14 +36,14 @@ TRAIN_SEED, TEST_SEED = 11, 99
 ANY_ANGLE = dict(n_epoch=8, every=4, invariant='rotation')
 RUNS = {
     'recipe': ({}, (0, 1, 2)),
-    'not turned round': (dict(upright=False), (0, 1, 2)),
+    'score map not flipped': (dict(upright=False), (0, 1, 2)),
     'types placed later': (dict(start=0.55), (0,)),
     'refined': (dict(start=0.55, refine=dict(n_epoch=8, every=4)), (0, 1, 2)),
     'refined at any angle': (dict(start=0.55, refine=ANY_ANGLE), (0, 1, 2)),
-    'fifty pictures, refined at any angle': (dict(pictures=50, refine=ANY_ANGLE), (0,)),
     'twelve types': (dict(n_prototypes=12), (0,)),
-    'fifty pictures': (dict(pictures=50), (0,)),
-    'twenty pictures': (dict(pictures=20), (0,)),
+    '50 images': (dict(pictures=50), (0,)),
+    '20 images': (dict(pictures=20), (0,)),
+    '50 images, refined at any angle': (dict(pictures=50, refine=ANY_ANGLE), (0,)),
 }
 
 
@@ -168,7 +168,9 @@ def main():
         if time.time() - begin > 60 * a.minutes:
             sys.exit('time is up; run again to resume')
         row = run(name, seed)
-        write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in [*read(), row]) + '\n]\n')
+        order = list(RUNS)
+        rows = sorted([*read(), row], key=lambda r: (order.index(r['name']), r['seed']))
+        write(RESULTS, '[\n' + ',\n'.join(json.dumps(o) for o in rows) + '\n]\n')
         print(name, seed, row['figures'], f"{row['minutes']} min", flush=True)
 
 
