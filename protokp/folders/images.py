@@ -54,23 +54,51 @@ def _level_range(
 
 
 _STRETCH = 0.5, 99.0  # percentiles that become black and white where a channel has more than eight bits
-_COUNTED, _ROWS = 2**22, 256  # pixels that percentiles are taken of at most; rows converted at a time
+_COUNTED, _AT_ONCE = 2**22, 2**19  # pixels that percentiles are taken of at most; pixels converted at a time
+_ROWS = 256  # rows that are resized at a time
+
+
+class _Rows:
+    "An image of one channel whose rows become an array when they are asked for: a whole one is two copies"
+
+    def __init__(self, image: Image.Image):
+        self.image, self.shape, self.size = image, image.size[::-1], image.width * image.height
+
+    def __len__(self):
+        return self.image.height
+
+    def __getitem__(self, rows: slice) -> np.ndarray:  # (rows,W)
+        top, bottom, _ = rows.indices(len(self))
+        return np.asarray(self.image.crop((0, top, self.image.width, bottom)))
+
+
+def _strips(levels):  # a few rows at a time, and the number of the first
+    rows = max(1, _AT_ONCE * len(levels) // max(levels.size, 1))
+    for i in range(0, len(levels), rows):
+        yield i, levels[i : i + rows]
+
+
+def _some_levels(levels, step):  # every so many of them, finite, as of one flat array
+    found = []
+    for i, part in _strips(levels):
+        part = part.ravel()[-i * (levels.size // len(levels)) % step :: step]
+        found.append(part[np.isfinite(part)])
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def _to_bytes(
-    levels: np.ndarray,  # of any shape and type
+    levels: np.ndarray,  # of any shape and type, or `_Rows`
     stretch: tuple = _STRETCH,  # two percentiles to become black and white; the ends of the type if None
 ) -> np.ndarray:  # of the same shape, bytes
     "Convert pixels of any dtype to bytes; NaN becomes black"
-    some = levels.ravel()[:: 1 + levels.size // _COUNTED] if stretch else levels
-    there = some[np.isfinite(some)]
+    there = _some_levels(levels, 1 + levels.size // _COUNTED if stretch else 1)
     out = np.zeros(levels.shape, np.uint8)
     if not there.size:
         return out
     low, high = map(float, np.percentile(there, stretch) if stretch else _level_range(there))
-    for i in range(0, len(levels), _ROWS):
-        share = (levels[i : i + _ROWS].astype(np.float64) - low) / (high - low or 1)
-        out[i : i + _ROWS] = (np.nan_to_num(share, posinf=1, neginf=0).clip(0, 1) * 255).round()
+    for i, part in _strips(levels):
+        share = (part.astype(np.float64) - low) / (high - low or 1)
+        out[i : i + len(part)] = (np.nan_to_num(share, posinf=1, neginf=0).clip(0, 1) * 255).round()
     return out
 
 # %% ../../nbs/api/folders/00_images.ipynb #0511885b
@@ -86,10 +114,12 @@ def _in_colours(
     "Convert an image of any mode to RGB, rotated as its EXIF data ask for; raises `ValueError`"
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied
         image = ImageOps.exif_transpose(image)
-    if image.mode in _DEEP:
-        image = Image.fromarray(_to_bytes(np.asarray(image), stretch))
+    deep = image.mode in _DEEP
+    if deep:
+        image = Image.fromarray(_to_bytes(_Rows(image), stretch))
     if not image.has_transparency_data:
-        return image.convert('L' if grey and image.mode == 'L' else 'RGB')
+        mode = 'L' if grey and image.mode == 'L' else 'RGB'
+        return image if deep and image.mode == mode else image.convert(mode)
     over = image.convert('RGBA')
     return Image.alpha_composite(Image.new('RGBA', over.size, ground), over).convert('RGB')
 
