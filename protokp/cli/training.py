@@ -105,16 +105,15 @@ def _first_choice(
     model = get_model(learn.model)
     types = TypeNames.of(model.n_prototypes)
     if learn.dls.scale:
-        cut = _fit_tiles(learn)
-        print(f'minimum score: {cut:.3f} (saved with the model; protokp name --min_score changes it)')
-        return dict(types=types.cut(cut).to_dict())
-    dropped = background_types(model, found)
-    for t in dropped:
-        types = types.drop(t)
-    if not dropped:
-        return {}
-    print(f'dropped: {", ".join(map(str, dropped))} (types on even ground; a name brings one back)')
-    return dict(types=types.to_dict())
+        types = _fit_tiles(learn)
+        print(f'minimum score: {types.min_score:.3f} (saved; protokp name --min_score changes it)')
+    else:
+        for t in background_types(model, found):
+            types = types.drop(t)
+    dropped = [str(t) for t, out in enumerate(types.dropped) if out]
+    if dropped:
+        print(f'dropped: {", ".join(dropped)} (types on the background; a name brings one back)')
+    return dict(types=types.to_dict()) if dropped or types.min_score else {}
 
 # %% ../../nbs/api/cli/02_training.ipynb #748d4370
 def _save(learn, out, types, **facts):

@@ -288,21 +288,29 @@ def _score_density(
     )
 
 
+def _valleys(
+    scores: np.ndarray,  # (n,) in [0,1]
+) -> list:  # of (score, depth), lowest score first; depth is the share of the lower of the modes beside it
+    "Find the valleys of a histogram"
+    s = np.asarray(scores, float)
+    if len(s) < 2 or s.max() == s.min():
+        return []
+    density, below = _score_density(s), np.histogram(s, _BINS, (0, 1))[0].cumsum() / len(s)
+    modes = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
+    low = np.flatnonzero((density < _DEEP * modes) & (below >= _SIDE) & (below <= 1 - _SIDE))
+    found = []
+    for part in np.split(low, np.flatnonzero(np.diff(low) > 1) + 1) if len(low) else []:
+        deepest = part[density[part] <= density[part].min() + 1e-9]
+        cut = deepest.mean() + 0.5
+        found.append((float(cut) / _BINS, float(density[part].min() / modes[int(cut)])))
+    return found
+
+
 def _first_valley(
     scores: np.ndarray,  # (n,) in [0,1]
 ) -> float:  # score; None if there is no valley
     "Return the first valley of a histogram"
-    s = np.asarray(scores, float)
-    if len(s) < 2 or s.max() == s.min():
-        return None
-    density, below = _score_density(s), np.histogram(s, _BINS, (0, 1))[0].cumsum() / len(s)
-    modes = np.minimum(np.maximum.accumulate(density), np.maximum.accumulate(density[::-1])[::-1])
-    low = np.flatnonzero((density < _DEEP * modes) & (below >= _SIDE) & (below <= 1 - _SIDE))
-    if not len(low):
-        return None
-    first = np.split(low, np.flatnonzero(np.diff(low) > 1) + 1)[0]
-    deepest = first[density[first] <= density[first].min() + 1e-9]
-    return float(deepest.mean() + 0.5) / _BINS
+    return next((cut for cut, _ in _valleys(scores)), None)
 
 # %% ../../nbs/api/folders/02_suggest.ipynb #cbaa9694
 _HIGH = 0.9  # quantile of the peaks above the first valley that counts as strong
