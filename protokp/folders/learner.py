@@ -234,7 +234,7 @@ def _limit_offsets(
     far = model.type_offset.norm(dim=1) > model.kernel_size / 2
     model.type_offset[far] = 0
 
-
+# %% ../../nbs/api/folders/06_learner.ipynb #39ec88d4
 _LOOKED = 64  # windows in which it is seen where types lie
 _UNMARKED, _PLAIN = 0.1, 1.25  # a blob response, and a contrast, below which nothing is there
 
