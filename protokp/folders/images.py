@@ -259,6 +259,30 @@ def _drafted(
     return image.resize(image.size, Image.Resampling.BILINEAR, box=draft[1])
 
 
+_LOW_BYTES = {
+    'RGB;16B': 'RGB;16L',
+    'RGBA;16B': 'RGBA;16L',
+}  # Pillow takes the first of two bytes, or the second
+
+
+def _deep_colours(
+    image: Image.Image,  # opened, not yet decoded
+    item,  # path, bytes or open file that it is of
+    stretch: tuple = _STRETCH,
+) -> Image.Image:  # the same, of eight bits, stretched if the file is a PNG of sixteen bits a colour
+    "Decode a PNG of sixteen bits a colour, of which Pillow would keep the upper eight"
+    wanted = image.format == 'PNG' and image.tile and _LOW_BYTES.get(image.tile[0].args)
+    if not wanted:
+        return image
+    with _open_picture(item) as low:
+        low.tile = [low.tile[0]._replace(args=wanted)]
+        levels = np.asarray(image).astype(np.uint16) << 8 | np.asarray(low)
+    colours = _to_bytes(levels[..., :3], stretch)
+    made = Image.fromarray(np.concatenate([colours, levels[..., 3:] >> 8], -1).astype(np.uint8))
+    made.info = {k: v for k, v in image.info.items() if k == 'exif'}
+    return made
+
+
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
@@ -282,6 +306,7 @@ def _open(
     with opened as image:
         _check_pixels(image)
         _check_one_page(image, item)
+        image = _deep_colours(image, item, stretch)
         size = _upright_size(image)
         if wanted is not None:
             image = _drafted(image, wanted(size) if callable(wanted) else wanted)
