@@ -177,7 +177,7 @@ def refit_prototypes(
 
 # %% ../../nbs/api/folders/06_learner.ipynb #e9a04fcb
 _SCORED = 8  # images that the minimum score is found on
-_PARTS = 1.15  # times as many objects in a narrower window are parts of objects
+_PARTS = 1.1  # times as many objects in a narrower window are parts of objects
 
 
 def _otsu(
@@ -270,8 +270,8 @@ def _fit_tiles(
     tables = {apart: _tile_peaks(learn, some, apart) for apart in (b // 2 | 1, b * 2 // 3 | 1)}
     off = _types_off_objects(learn, _cut(next(iter(tables.values())).score))
     for apart, table in tables.items():
-        scores = table.score[~table.type.isin(off)]
-        found[apart] = _cut(scores), int((scores >= _cut(scores)).sum())
+        cut = _cut(table.score)  # with the background, or there would be nothing to part objects from
+        found[apart] = cut, int(((table.score >= cut) & ~table.type.isin(off)).sum())
     near, far = found
     chosen = far if found[near][1] > _PARTS * found[far][1] else near
     model.card['apart'] = chosen
