@@ -71,7 +71,7 @@ def add_option(cell, name, value):
 
 def add_alts(cells, title):
     "Give every cell with a picture an alt text"
-    heading, above = title, ''
+    heading, above, seen = title, '', []
     for cell in cells:
         src = text(cell['source'])
         if cell['cell_type'] == 'markdown':
@@ -79,7 +79,10 @@ def add_alts(cells, title):
             above = sentence(src) or above
         elif cell['cell_type'] == 'code' and has_picture(cell) and 'fig-alt' not in options(cell):
             heading = re.sub(r'[`*]|\[([^\]]*)\]\([^)]*\)', r'\1', heading)
-            add_option(cell, 'fig-alt', f'{heading}: {above}' if above else heading)
+            alt = f'{heading}: {above}' if above else heading
+            seen.append(alt)
+            nth = f' (figure {seen.count(alt)})' if seen.count(alt) > 1 else ''
+            add_option(cell, 'fig-alt', alt + nth)
 
 
 def fold_setup(cells):

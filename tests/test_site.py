@@ -69,10 +69,12 @@ def test_alt_text():
     prose = dict(
         cell_type='markdown', source='## Soft-argmax\n\nOne thing. The `sum` is taken [here](x.html):'
     )
-    nb = page(prose, code('plot()', picture()), code('#| fig-alt: "mine"\nplot()', picture()), code('1 + 1'))
+    cells = code('plot()', picture()), code('#| fig-alt: "mine"\nplot()', picture()), code('1 + 1')
+    nb = page(prose, *cells, code('again()', picture()))
     docs.prepare(nb, PurePosixPath('tutorials'))
-    _, _, auto, own, none = (docs.text(c['source']) for c in nb['cells'])
+    _, _, auto, own, none, second = (docs.text(c['source']) for c in nb['cells'])
     assert auto == '#| fig-alt: "Soft-argmax: The sum is taken here"\nplot()'
+    assert second == '#| fig-alt: "Soft-argmax: The sum is taken here (figure 2)"\nagain()'
     assert own == '#| fig-alt: "mine"\nplot()' and none == '1 + 1'
     again = [docs.text(c['source']) for c in nb['cells']]
     docs.prepare(nb, PurePosixPath('tutorials'))
