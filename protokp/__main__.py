@@ -16,7 +16,7 @@ from .cli.runner import _COMMANDS, _call
 
 # %% ../nbs/api/main.ipynb #e7506388
 _GROUPS = {
-    'your own folder': ('train', 'name', 'predict', 'export'),
+    'your own folder': ('train', 'name', 'predict', 'export', 'pages'),
     'first look': ('demo',),
     'datasets': ('check', 'convert', 'render'),
 }

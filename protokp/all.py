@@ -30,6 +30,7 @@ from .folders.explorer import TypeExplorer
 from .folders.gallery import Filmstrip, show_descriptors, show_gallery, show_scores
 from .folders.images import KeypointDataLoaders
 from .folders.learner import folder_learner
+from .folders.pages import write_pages
 from protokp.folders.predict import (
     crop_keypoints,
     match_ground_truth,

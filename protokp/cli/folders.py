@@ -123,6 +123,18 @@ def _predict(
         n = _save_crops(table, items, crops, stretch=view.stretch, ground=view.ground)
         print(f'{n} crops: {crops}')
 
+# %% ../../nbs/api/cli/03_folders.ipynb #8570858b
+@command
+def _pages(
+    source: str,  # a TIFF of several pages, or a folder of them, searched recursively
+    out: str,  # folder to write to, an image per page
+    channel: int = None,  # of several channels or colours this one; an image of each if omitted
+):
+    "Write the pages of TIFF stacks as images of their own"
+    from protokp.folders.pages import write_pages
+
+    print(f'{len(write_pages(source, out, channel))} images: {out}')
+
 # %% ../../nbs/api/cli/03_folders.ipynb #51c8feff
 @command
 def _export(

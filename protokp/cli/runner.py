@@ -98,6 +98,13 @@ def _respelled(
     return '='.join([other, *value])
 
 # %% ../../nbs/api/cli/00_runner.ipynb #0c4f44f6
+class _Unprintable(str):
+    "What a bar is filled with to stay silent: whatever `NO_BAR` says, it prints that once, unless it cannot"
+
+    def __str__(self):
+        raise ValueError('not to be printed')
+
+
 @contextmanager
 def _plain_progress():
     "Write no progress bars if standard output is no terminal"
@@ -106,7 +113,7 @@ def _plain_progress():
     bar = fastprogress.ConsoleProgressBar
     before = getattr(fastprogress, 'NO_BAR', False), bar.fill
     if not sys.stdout.isatty():
-        fastprogress.NO_BAR, bar.fill = True, ''  # a bar prints its character once, whatever NO_BAR says
+        fastprogress.NO_BAR, bar.fill = True, _Unprintable()
     try:
         yield
     finally:

@@ -57,6 +57,7 @@ OPTIONS = dict(
     n_keypoints=Bounds(1, 4096),
     n_prototypes=Bounds(1, 65536),
     kernel_size=Bounds(1, 1023, rule='odd'),
+    channel=Bounds(0, 4096),
     channels=Bounds(1, 4096),
     width=Bounds(1, 4096),
     depth=Bounds(0, 8),

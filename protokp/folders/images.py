@@ -173,8 +173,8 @@ def _check_one_page(
             image.seek(1)
             if image.size == size:
                 raise ValueError(
-                    f'{_named(item)}: a stack of {n} pages, wanted one image per file; write a file per '
-                    'page, or hand over arrays that `tifffile.imread` returns'
+                    f'{_named(item)}: a stack of {n} pages, wanted one image per file; `protokp pages` '
+                    'writes a file per page'
                 )
             image.seek(0)
 
@@ -227,8 +227,8 @@ def _read_series(f):  # (H,W) or (H,W,C) of an open TIFF
         big = math.prod(shape) * series.dtype.itemsize > _MOST_BYTES
         if big or sorted(axes) not in (['X', 'Y'], ['S', 'X', 'Y']):
             raise ValueError(
-                f'axes {axes} of {shape}, wanted YX or YXS within {_MOST_BYTES} bytes; hand over arrays '
-                'that `tifffile.imread` returns, one channel or page each'
+                f'axes {axes} of {shape}, wanted YX or YXS within {_MOST_BYTES} bytes; `protokp pages` '
+                'writes a file per page'
             )
         levels = series.asarray(squeeze=True)
     return np.moveaxis(levels, axes.index('S'), -1) if 'S' in axes else levels
@@ -282,7 +282,7 @@ def _deep_colours(
     made.info = {k: v for k, v in image.info.items() if k == 'exif'}
     return made
 
-
+# %% ../../nbs/api/folders/00_images.ipynb #cd840d63
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted

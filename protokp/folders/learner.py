@@ -57,7 +57,7 @@ class BlobWarmupCallback(Callback):
         n_steps: int = 160,  # of the networks
         weight: float = 0.1,  # of the mean squared difference, in the first step
     ):
-        check_options(n_steps=n_steps)
+        check_options(n_steps=n_steps, weight=weight)
         self.n_steps, self.weight = n_steps, weight
 
     def after_loss(self):
