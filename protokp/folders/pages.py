@@ -6,6 +6,7 @@
 __all__ = ['write_pages']
 
 # %% ../../nbs/api/folders/07_pages.ipynb #c1f1edbd
+import logging
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -75,6 +76,7 @@ def write_pages(
         raise ImportError("Stacks need tifffile: pip install 'protokp[tiff]'")
     import tifffile
 
+    logging.getLogger('tifffile').setLevel(logging.CRITICAL)  # what is wrong becomes one error
     source, folder, written = Path(source), Path(folder), []
     files = _stacks(source, folder)
     for file in progress_bar(files, leave=False) if progress else files:
