@@ -2,6 +2,7 @@
 
     python benchmarks/crowds.py                  # three sets, three seeds, about 5 minutes each on a core
     python benchmarks/crowds.py nuclei --seeds 0 # one of them
+    python benchmarks/crowds.py letters --n_prototypes 16   # with more types than by default, in rows of their own
     python benchmarks/crowds.py --large          # a hundred megapixels: memory and minutes of `predict_images`
     pip install scikit-image                     # for the peers; without it they are left out
 
@@ -151,14 +152,15 @@ def type_figures(image, table, truth, seed):
     }
 
 
-def train(name, image, seed):
+def train(name, image, seed, options):
     "A folder with one image, the command, and what it finds"
-    out = RUNS / f'{name}-{seed}'
+    out = RUNS / '-'.join(map(str, (name, seed, *options.values())))
     with tempfile.TemporaryDirectory() as d:
         Image.fromarray(image).save(f'{d}/{name}.png')
         log = io.StringIO()
         with contextlib.redirect_stdout(log):
-            protokp(['train', d, f'--out={out}', f'--seed={seed}', '--device=cpu'])
+            given = [f'--{k}={v}' for k, v in options.items()]
+            protokp(['train', d, f'--out={out}', f'--seed={seed}', '--device=cpu', *given])
         began = time.time()
         table = predict_images(out / 'model', f'{d}/{name}.png', progress=False)
     return out, table, time.time() - began, log.getvalue()
@@ -196,11 +198,11 @@ def peers(image, truth):
     return {name: figures(xy.reshape(-1, 2), truth) for name, xy in found.items()}
 
 
-def run(name, seed):
+def run(name, seed, options):
     image, truth = SETS[name]()
-    out, table, seconds, log = train(name, image, seed)
+    out, table, seconds, log = train(name, image, seed, options)
     model = ProtoKP.from_pretrained(out / 'model')
-    row = dict(set=name, seed=seed, **figures(table[['x', 'y']].to_numpy(), truth))
+    row = dict(set=name, seed=seed, options=options, **figures(table[['x', 'y']].to_numpy(), truth))
     row |= dict(count_error=number(abs(row['count'] - row['objects']) / row['objects']))
     if truth.kind.any():
         row['kinds'] = type_figures(image, table, truth, seed)
@@ -260,8 +262,10 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('sets', nargs='*', choices=[[], *SETS], help='all if left out')
     p.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2])
+    p.add_argument('--n_prototypes', type=int, help='types, if another number than by default')
     p.add_argument('--large', action='store_true', help='memory on a hundred megapixels, with models/nuclei')
     a = p.parse_args()
+    options = {} if a.n_prototypes is None else dict(n_prototypes=a.n_prototypes)
     path = HERE / 'results' / 'crowds.json'
     results = json.loads(path.read_text()) if path.exists() else dict(runs=[], peers={}, large=[])
     if a.large:
@@ -270,13 +274,13 @@ def main():
         for name in a.sets or SETS:
             results['peers'][name] = peers(*SETS[name]())
             for seed in a.seeds:
-                row = run(name, seed)
-                if seed == 0 and name in KEPT:
+                row = run(name, seed, options)
+                if seed == 0 and name in KEPT and not options:
                     shutil.copytree(RUNS / f'{name}-0' / 'model', MODELS / name, dirs_exist_ok=True)
                 print(row, flush=True)
-                results['runs'] = [r for r in results['runs'] if (r['set'], r['seed']) != (name, seed)] + [
-                    row
-                ]
+                key = name, seed, options
+                others = [r for r in results['runs'] if (r['set'], r['seed'], r['options']) != key]
+                results['runs'] = [*others, row]
                 write(path, json.dumps(results, indent=1) + '\n')
     results['what'] = __doc__.splitlines()[0]
     write(path, json.dumps(results, indent=1) + '\n')

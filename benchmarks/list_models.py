@@ -19,7 +19,7 @@ WHAT = {
     'clevr': 'CLEVR-like scenes, a layer per object',
     'coins': 'coins on a dark ground, windows of a photograph',
     'digits-mnist': 'nine handwritten digits per image, 80×80',
-    'digits-mnist-small': 'four handwritten digits per image, 40×40',
+    'digits-mnist-small': 'four handwritten digits per image, 52×52',
     'faces': 'landmarks of rendered faces',
     'figures': 'landmarks of rendered figures of people',
     'nuclei': 'nuclei in fluorescence microscopy, windows of a field',

@@ -7,6 +7,7 @@ __all__ = ['BlobWarmupCallback', 'folder_learner', 'refit_prototypes', 'parse_ty
 
 # %% ../../nbs/api/folders/06_learner.ipynb #3d4c200f
 import inspect
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from .suggest import _blurred, _contrast_map, _score_density, _valleys, suggest_
 from .windows import ImageWindow  # noqa: F401, adds `from_windows`
 from ..models.protokp import ProtoKP
 from ..ops.keypoints import sample_at
+from ..ops.mixture import assign_prototypes
+from ..ops.prototypes import kmeans_prototypes
 from ..training.learner import DEFAULT_RECIPE, KeypointLearner, keypoint_learner
 from ..training.monitor import CollapseMonitor, FlipScoreMapCallback, _first_views, _stands_out
 
@@ -162,19 +165,6 @@ def folder_learner(
     settings = suggest_settings(files, size, kernel_size, n_keypoints, scale=scale)
     return _learn_from(path, files, settings, n_prototypes, **kwargs)
 
-# %% ../../nbs/api/folders/06_learner.ipynb #a7e68dc1
-_PLACED = 192  # images that types are placed on once more in the end
-
-
-def refit_prototypes(
-    learn: KeypointLearner,  # trained
-):  # the types are k-means centres again, if there is enough to place them on
-    "Refit prototypes by k-means on the trained descriptors"
-    device, model = next(learn.model.parameters()).device, get_model(learn.model)
-    images = sample_dataset_images(learn, _PLACED, ds_idx=0)
-    if len(images) * model.n_keypoints >= model.n_prototypes:
-        model.refit_prototypes([x.to(device) for x in images.split(learn.dls.bs)])
-
 # %% ../../nbs/api/folders/06_learner.ipynb #e9a04fcb
 _SCORED = 8  # images that the minimum score is found on
 _PARTS = 1.1  # times as many objects in a narrower window are parts of objects
@@ -282,6 +272,40 @@ def _fit_tiles(
 
 def _cut(scores):  # of a table
     return _above_background(scores.to_numpy()) if len(scores) > 1 else 0.0
+
+# %% ../../nbs/api/folders/06_learner.ipynb #70298ca4
+_PLACED = 192  # images that types are placed on once more in the end
+
+
+def refit_prototypes(
+    learn: KeypointLearner,  # trained
+):  # the types are k-means centres again, if there is enough to place them on
+    "Refit prototypes by k-means on the trained descriptors, with windows on those of objects"
+    device, model = next(learn.model.parameters()).device, get_model(learn.model)
+    images = sample_dataset_images(learn, _PLACED, ds_idx=0)
+    if len(images) * model.n_keypoints < model.n_prototypes:
+        return
+    batches = [x.to(device) for x in images.split(learn.dls.bs)]
+    model.refit_prototypes(batches)
+    if getattr(learn.dls, 'scale', None):
+        types = _fit_tiles(learn)
+        off = torch.tensor(types.dropped, device=device)
+        model.refit_prototypes(batches, place=partial(_place_others, model, off), min_score=types.min_score)
+
+
+def _place_others(
+    model: ProtoKP,
+    off: Tensor,  # (M,) bool: prototypes that stay, and whose descriptors do not count
+    descriptors: Tensor,  # (N,C)
+    n_prototypes: int,  # M
+    seed: int,
+) -> Tensor:  # (M,C)
+    "Place the other prototypes by k-means, if there are descriptors enough"
+    placed = model.prototypes.clone()
+    counted = descriptors[~off[assign_prototypes(descriptors, model.prototypes)]]
+    if len(counted) >= n_prototypes - off.sum():
+        placed[~off] = kmeans_prototypes(counted, int(n_prototypes - off.sum()), seed).to(placed)
+    return placed
 
 # %% ../../nbs/api/folders/06_learner.ipynb #f277b387
 _OUT = '-'  # in place of a name: leave the type out
