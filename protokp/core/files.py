@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 
 from PIL import Image
 from safetensors import safe_open
@@ -146,6 +147,7 @@ def file_errors(
 
 # %% ../../nbs/api/core/07_files.ipynb #37d62fae
 _NOT_ALONE = 'BUFR', 'EPS', 'GRIB', 'HDF5', 'WMF'  # formats that Pillow needs another program for
+_OPENING = Lock()  # filters of warnings belong to all threads
 
 
 def open_picture(
@@ -156,7 +158,9 @@ def open_picture(
         check_file(item, 'an image')
     Image.init()
     try:
-        return Image.open(item, formats=[f for f in Image.ID if f not in _NOT_ALONE])
+        with _OPENING, warnings.catch_warnings():  # of large images: from twice the bound on they are refused
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+            return Image.open(item, formats=[f for f in Image.ID if f not in _NOT_ALONE])
     except Image.DecompressionBombError as e:
         raise ValueError(f'{item}: {e}') from None
 

@@ -7,7 +7,6 @@ __all__ = ['named_images', 'ImageView', 'image_view', 'predict_images', 'crop_si
            'show_detections', 'match_ground_truth']
 
 # %% ../../nbs/api/folders/01_predict.ipynb #811beaad
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -146,6 +145,8 @@ def image_view(
         source = ProtoKP.from_pretrained(source)
     known = _training_view(source)
     scale = known.get('scale')
+    if scale and method:
+        raise ValueError(f'method: got {method!r} for a model of windows, which sees tiles; leave it out')
     size = size or (None if scale else known.get('size'))
     method = method or known.get('method') or ResizeMethod.Squish
     _check_method(method)
@@ -275,9 +276,7 @@ def _detect_large(detector, images, view, n_keypoints, skipped, progress, **tile
     "Yield the same, of images seen tile by tile at the scale of the view"
 
     def opened(item):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # `_check_pixels` bounds the size
-            return _open(item, view.fitted, view.stretch, view.ground, grey=True)
+        return _open(item, view.fitted, view.stretch, view.ground, grey=True)
 
     several = progress and len(images) > 1
     for name in progress_bar(list(images), leave=False) if several else images:
