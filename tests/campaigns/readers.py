@@ -11,13 +11,16 @@ import os
 import random
 import resource
 import shutil
+import struct
 import sys
 import tempfile
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 from campaign import Campaign, main
 from PIL import Image
@@ -26,8 +29,18 @@ from protokp.core.detections import detections_table, load_type_names
 from protokp.datasets.digits import MNISTHard, read_idx
 from protokp.datasets.objects import ObjectsDataset, check_objects_file, merge_shards, write_shard
 from protokp.datasets.tfrecords import TETROMINOES_SCHEMA, read_records, write_records
+from protokp.export.corrections import from_cvat, from_label_studio
 from protokp.export.onnx import OnnxDetector, export_onnx
-from protokp.export.tables import from_coco, from_csv, from_parquet, to_coco, to_csv, to_parquet
+from protokp.export.tables import (
+    from_coco,
+    from_csv,
+    from_parquet,
+    to_coco,
+    to_csv,
+    to_cvat,
+    to_label_studio,
+    to_parquet,
+)
 from protokp.folders.images import image_size, open_image
 from protokp.models.protokp import ProtoKP
 from protokp.training.resume import ResumeCallback
@@ -122,6 +135,23 @@ def image(form, mode='RGB'):
     return lambda path: Image.fromarray(pixels).convert(mode).save(path, form)
 
 
+def write_png16(path):
+    levels = np.random.default_rng(0).integers(0, 4096, (24, 30, 3)).astype('>u2')
+    rows = b''.join(b'\0' + row.tobytes() for row in levels)
+    parts = (
+        (b'IHDR', struct.pack('>IIBBBBB', 30, 24, 16, 2, 0, 0, 0)),
+        (b'IDAT', zlib.compress(rows)),
+        (b'IEND', b''),
+    )
+    chunks = [struct.pack('>I', len(d)) + t + d + struct.pack('>I', zlib.crc32(t + d)) for t, d in parts]
+    path.write_bytes(b'\x89PNG\r\n\x1a\n' + b''.join(chunks))
+
+
+def write_tiff16(path):
+    levels = np.random.default_rng(0).integers(0, 4096, (24, 30, 3)).astype(np.uint16)
+    tifffile.imwrite(path, levels, photometric='rgb')
+
+
 def read_image(path):
     image_size(path)
     return torch.as_tensor(np.asarray(open_image(path)).copy())
@@ -130,6 +160,8 @@ def read_image(path):
 IDX = b'\0\0\x08\x02' + np.array([40, 50], '>u4').tobytes() + bytes(range(250)) * 8
 KINDS = dict(  # file: how it is written, how it is read, whether damage must be noticed
     coco=('coco.json', lambda p: to_coco(table(), p), from_coco, False),
+    cvat=('cvat.xml', lambda p: to_cvat(table(), p), from_cvat, False),
+    label_studio=('studio.json', lambda p: to_label_studio(table(), p), from_label_studio, False),
     csv=('table.csv', lambda p: to_csv(table(), p), from_csv, False),
     parquet=('table.parquet', lambda p: to_parquet(table(), p), from_parquet, False),
     idx=('x-idx', lambda p: p.write_bytes(IDX), read_idx, False),
@@ -148,6 +180,8 @@ KINDS = dict(  # file: how it is written, how it is read, whether damage must be
     state=('state.pth', write_state, read_state, True),
     onnx=('x.onnx', lambda p: export_onnx(ProtoKP(**MODEL), p, check=False), OnnxDetector, False),
     png=('x.png', image('PNG'), read_image, False),
+    png16=('x.png', write_png16, read_image, False),
+    tiff16=('x.tif', write_tiff16, read_image, False),
     jpeg=('x.jpg', image('JPEG'), read_image, False),
     tiff=('x.tif', image('TIFF'), read_image, False),
     gif=('x.gif', image('GIF', 'P'), read_image, False),
