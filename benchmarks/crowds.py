@@ -258,6 +258,11 @@ def large():
     return rows
 
 
+def place(row):
+    "Where a row is in the results"
+    return list(SETS).index(row['set']), row['options'].get('n_prototypes', 0), row['seed']
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('sets', nargs='*', choices=[[], *SETS], help='all if left out')
@@ -280,7 +285,7 @@ def main():
                 print(row, flush=True)
                 key = name, seed, options
                 others = [r for r in results['runs'] if (r['set'], r['seed'], r['options']) != key]
-                results['runs'] = [*others, row]
+                results['runs'] = sorted([*others, row], key=place)
                 write(path, json.dumps(results, indent=1) + '\n')
     results['what'] = __doc__.splitlines()[0]
     write(path, json.dumps(results, indent=1) + '\n')
