@@ -15,7 +15,7 @@ import re
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -283,6 +283,15 @@ def _deep_colours(
     return made
 
 # %% ../../nbs/api/folders/00_images.ipynb #cd840d63
+@contextmanager
+def _decoding(item):
+    "Turn the `SyntaxError` of Pillow's reader of PNG into a `ValueError`"
+    try:
+        yield
+    except SyntaxError as e:
+        raise ValueError(f'{_named(item)}: {e}') from None
+
+
 def _open(
     item,  # as `open_image` takes it
     wanted=None,  # (h, w) pixels that are enough, or a function of (H, W) that returns them; all if omitted
@@ -303,7 +312,7 @@ def _open(
     except UnidentifiedImageError:
         image = PILImage(_in_colours(_from_array(_tiff_levels(item), stretch), stretch, ground, grey))
         return image, image.size[::-1]
-    with opened as image:
+    with _decoding(item), opened as image:
         _check_pixels(image)
         _check_one_page(image, item)
         image = _deep_colours(image, item, stretch)
@@ -338,7 +347,7 @@ def image_size(
         opened = _open_picture(path)
     except UnidentifiedImageError:
         return _tiff_levels(path).shape[:2]
-    with opened as image:
+    with _decoding(path), opened as image:
         _check_pixels(image)
         _check_one_page(image, path)
         size = _upright_size(image)
