@@ -242,13 +242,11 @@ def read_detections(
     path = check_file(path, 'a detections table')
     ending = path.suffix.lower()
     if ending == '.json':
-        tasks = isinstance(read_json(path, _WANTED_JSON, (dict, list)), list)
+        with open(path, encoding='utf-8-sig', errors='replace') as f:
+            tasks = f.read(64).lstrip().startswith('[')
         return (from_label_studio if tasks else from_coco)(path)
     if ending not in _READERS:
         raise ValueError(
             f'{path}: got the extension {path.suffix!r}, wanted .json or one of {", ".join(_READERS)}'
         )
     return _READERS[ending](path)
-
-
-_WANTED_JSON = 'COCO, or tasks of Label Studio'

@@ -256,17 +256,25 @@ def _type_table(
 _EVEN = 0.9  # contrast around keypoints against the images' mean, below which they lie on even ground
 
 
+def _contrast_at(
+    found: GalleryData,  # images and keypoints
+    own: Tensor,  # (N,K) bool: the keypoints that count, one at least
+    window: int,  # odd, pixels
+) -> float:  # 1 as in the images on average
+    "Compute the mean contrast around some keypoints"
+    some = own.any(1)
+    seen = _stands_out(found.images[some], found.keypoints.xy[some], own[some], window)
+    return (seen * own[some].sum(1)).sum().item() / own.sum().item()
+
+
 def background_types(
     model: ProtoKP,  # trained
     found: GalleryData,  # images and keypoints
 ) -> dict:  # type -> contrast around its keypoints, 1 as in the images on average; never all types in use
     "Find the types whose keypoints lie on ground that is more even than the images are on average"
-    kp, images, contrast = found.keypoints, found.images, {}
+    kp, contrast = found.keypoints, {}
     for t in kp.type[kp.real].unique().tolist():
-        own = kp.real & (kp.type == t)
-        some = own.any(1)
-        seen = _stands_out(images[some], kp.xy[some], own[some], model.kernel_size)
-        contrast[t] = (seen * own[some].sum(1)).sum().item() / own.sum().item()
+        contrast[t] = _contrast_at(found, kp.real & (kp.type == t), model.kernel_size)
     even = {t: c for t, c in contrast.items() if c < _EVEN}
     return even if len(even) < len(contrast) else {}
 

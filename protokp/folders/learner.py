@@ -21,7 +21,7 @@ from torch import Tensor
 from ..core.detections import TypeNames
 from ..core.options import check_options
 from ..core.records import full_precision
-from .gallery import collect_gallery, sample_dataset_images
+from .gallery import _contrast_at, collect_gallery, sample_dataset_images
 from .images import KeypointDataLoaders, list_images
 from .predict import predict_images
 from .suggest import _blurred, _contrast_map, _score_density, _valleys, suggest_settings
@@ -31,7 +31,7 @@ from ..ops.keypoints import sample_at
 from ..ops.mixture import assign_prototypes
 from ..ops.prototypes import kmeans_prototypes
 from ..training.learner import DEFAULT_RECIPE, KeypointLearner, keypoint_learner
-from ..training.monitor import CollapseMonitor, FlipScoreMapCallback, _first_views, _stands_out
+from ..training.monitor import CollapseMonitor, FlipScoreMapCallback, _first_views
 
 # %% ../../nbs/api/folders/06_learner.ipynb #07907641
 _INNER, _OUTER = 5, 2.5  # windows are so many standard deviations of the Gaussians wide
@@ -182,17 +182,15 @@ def _otsu(
 
 
 _RARE = 0.05  # of the background's mode: where the histogram has fallen to that, the background ends
-_CLEAR, _AS_CLEAR = (
-    0.02,
-    2,
-)  # share of a valley's modes that is nothing; a valley this much less deep is as good
+_CLEAR = 0.02  # share of the modes beside a valley that is as good as nothing
+_AS_CLEAR = 2  # a valley that is so many times as high as the deepest is as good
 
 
 def _clear_valley(
     scores: np.ndarray,  # (n,)
 ) -> float:  # score; None if there is no valley
     "Return the first of the deepest valleys: background may have several modes, with shallow valleys between"
-    depths = [(cut, depth) for cut, depth in _valleys(scores)]
+    depths = _valleys(scores)
     if not depths:
         return None
     deep = max(_CLEAR, _AS_CLEAR * min(depth for _, depth in depths))
@@ -241,10 +239,7 @@ def _types_off_objects(
     types = kp.type[counted].unique().tolist()
     for t in types:
         own = counted & (kp.type == t)
-        some = own.any(1)
-        contrast = _stands_out(found.images[some], kp.xy[some], own[some], model.kernel_size)
-        contrast = (contrast * own[some].sum(1)).sum() / own.sum()
-        if blobs[own].mean() < _UNMARKED and contrast < _PLAIN:
+        if blobs[own].mean() < _UNMARKED and _contrast_at(found, own, model.kernel_size) < _PLAIN:
             off.append(t)
     return off if len(off) < len(types) else []
 

@@ -89,6 +89,8 @@ def write_pages(
             raise ValueError(f'{file}: {e}') from None
         for called, page in _pages(levels, axes):
             path = folder / inside / f'{" ".join([file.stem, called]).strip()}.tif'
+            if path in written or any(path.resolve() == f.resolve() for f in files):
+                raise ValueError(f'{file}: its page would be written over {path}; give another folder')
             colours = page.ndim == 3 and page.shape[2] in (3, 4)
             with atomic_path(path) as part:
                 tifffile.imwrite(part, page, photometric='rgb' if colours else 'minisblack')
