@@ -60,7 +60,8 @@ def fit_tps(
         )
         # `solve_ex` does not wait for the device to report a singular system
         coef, info = torch.linalg.solve_ex(system, torch.cat([target, target.new_zeros(B, 3, 2)], 1))
-        if coef.device.type == 'cpu' and (info.any() or (_flatness(control) < _FLAT).any()):
+        twice = (control[:, :, None] == control[:, None]).all(-1).sum() > B * P  # rounding may hide it
+        if coef.device.type == 'cpu' and (info.any() or twice or (_flatness(control) < _FLAT).any()):
             raise ValueError(
                 'control: got points on one line or one point twice, wanted different points of which '
                 'three span a triangle'
